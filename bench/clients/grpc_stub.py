@@ -1,0 +1,23 @@
+"""A bare stub of grpc.aio."""
+
+import asyncio
+
+from grpc import aio
+from shop.gen.api.order.v1.order_pb import GetOrderRequest, Order
+
+from bench import reference
+from bench.clients import measure, target
+
+
+async def main() -> None:
+    async with aio.insecure_channel(target()) as channel:
+        stub = channel.unary_unary(reference.UNARY, GetOrderRequest.to_binary, Order.from_binary)
+
+        async def call() -> Order:
+            reply: Order = await stub(GetOrderRequest(order_id=reference.ORDER_ID))
+            return reply
+
+        await measure(call)
+
+
+asyncio.run(main())

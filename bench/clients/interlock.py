@@ -1,0 +1,21 @@
+"""Our typed client, with its full default stack."""
+
+import asyncio
+
+from shop.gen.api.order.v1.order_pb import Order
+from shop.gen.api.order.v1.order_rpc import OrderServiceClient
+
+from bench import reference
+from bench.clients import measure, target
+
+
+async def main() -> None:
+    async with OrderServiceClient(target()) as client:
+
+        async def call() -> Order:
+            return await client.get_order(order_id=reference.ORDER_ID)
+
+        await measure(call)
+
+
+asyncio.run(main())

@@ -1,0 +1,1 @@
+"""The shop: the reference platform of Interlock."""

@@ -1,0 +1,116 @@
+"""The command `interlock`: a table of commands, each in its own module, imported only when it runs."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import getdoc
+from typing import Annotated, Any
+
+import typer
+
+HELP = """Executable service integration standards: one contract, every protocol.
+
+  interlock init hello            make a small complete service
+  interlock generate              contracts -> typed code
+  interlock serve hello.service:make
+  interlock COMMAND --help        says more, with examples
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: its name (`show contract` stands in the group `show`), the function behind it, a line of help."""
+
+    name: str
+    function: str
+    help: str
+
+    def load(self) -> Callable[..., Any]:
+        """Import the function (`interlock.cli.generate:generate`)."""
+        module, _, name = self.function.partition(":")
+        found: Callable[..., Any] = getattr(import_module(module), name)
+        return found
+
+
+COMMANDS = (
+    Command("init", "interlock.cli.init:init", "Make a small complete service."),
+    Command("generate", "interlock.cli.generate:generate", "Write typed code from the contracts."),
+    Command("serve", "interlock.cli.serve:serve", "Serve an app."),
+    Command("show contract", "interlock.cli.show:contract", "Services, operations, routes and rules of a contract."),
+)
+
+GROUPS = {"show": "Print what Interlock knows of a service."}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits 0, 1 where something was found or is stale, 2 for wrong usage."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        build(given)(given, prog_name="interlock")
+    except Exception as error:
+        code = _expected(error)
+        if code is None:
+            raise
+        print(error, file=sys.stderr)  # noqa: T201 - what a command line does
+        sys.exit(code)
+
+
+def build(given: Sequence[str]) -> typer.Typer:
+    """Return the app; only the command that `given` names is imported, the others lend their line of help."""
+    app = _typer()
+    app.callback(help=_formatted(HELP))(_options)
+    groups = {name: _typer() for name in GROUPS}
+    words = " ".join(each for each in given if not each.startswith("-"))
+    for command in COMMANDS:
+        group, _, name = command.name.rpartition(" ")
+        asked = f"{words} ".startswith(f"{command.name} ")
+        function = command.load() if asked else _unloaded
+        text = _formatted(getdoc(function) or "") if asked else command.help
+        (groups[group] if group else app).command(name, help=text, short_help=command.help)(function)
+    for name, sub in groups.items():
+        app.add_typer(sub, name=name, help=GROUPS[name])
+    return app
+
+
+def _typer() -> typer.Typer:
+    return typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # rich's help takes 250 ms to import
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+
+def _formatted(text: str) -> str:
+    """Keep indented paragraphs, which are examples, as they are."""
+    paragraphs = text.strip().split("\n\n")
+    return "\n\n".join(f"\b\n{each}" if each.startswith("  ") else each for each in paragraphs)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from interlock import __version__
+
+        typer.echo(f"interlock {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+def _unloaded() -> None:
+    raise AssertionError("a command that runs is imported first")
+
+
+def _expected(error: Exception) -> int | None:
+    """Return the exit code of an error that speaks for itself; None for one that needs its traceback."""
+    from interlock.cli.failures import exit_code
+
+    return exit_code(error)

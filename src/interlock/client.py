@@ -1,0 +1,309 @@
+"""Typed clients: the surface that generated code stands on, the same over the network and in process.
+
+A client's methods take the request's fields and nothing else; options make a cheap view (`using`), the full reply has
+one door (`call`).
+"""
+
+import asyncio
+import copy
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from protobuf import Message
+
+from interlock.call import Call, Direction, Handler, compose, current_call
+from interlock.contract.model import Operation
+from interlock.contract.stub import Rpc, ServiceStub
+from interlock.deadline import NEVER, Deadline, monotonic
+from interlock.defaults import Placed, insert, sent
+from interlock.errors import Cancelled, Error
+from interlock.metadata import Metadata
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from interlock.app import App
+    from interlock.protocols.grpc_client import Tls
+
+Q = TypeVar("Q", bound=Message[Any])
+R = TypeVar("R", bound=Message[Any])
+I = TypeVar("I", bound=Message[Any])  # noqa: E741 - the item of a page
+
+
+class Transport(Protocol):
+    """Where calls go: a handler per operation, and something to close."""
+
+    def handler(self, operation: Operation) -> Handler:
+        """Return the handler that sends calls of `operation`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Generic[R]):
+    """The full reply of one call."""
+
+    message: R
+    headers: Metadata
+    trailers: Metadata
+    attempts: int
+
+
+class _Channel:
+    """What the views of one client share: the transport and the chain of each operation, composed once."""
+
+    def __init__(self, stub: ServiceStub, transport: Transport, layers: Iterable[Placed]) -> None:
+        self._stub = stub
+        self.transport = transport
+        self._layers = insert(sent(), layers)
+        self._bound: dict[str, tuple[Operation, Handler, float]] = {}
+
+    def bind(self, rpc: Rpc[Any, Any]) -> tuple[Operation, Handler, float]:
+        found = self._bound.get(rpc.path)
+        if found is None:
+            operation = self._stub.operation(rpc)
+            handler = compose(self._layers, operation, self.transport.handler(operation))
+            timeout = float("inf") if operation.timeout is None else operation.timeout.total_seconds()
+            found = self._bound[rpc.path] = (operation, handler, timeout)
+        return found
+
+
+class Client:
+    """The base of generated clients.
+
+    `target` decides the transport: `host:port` for gRPC, an `App` for calls without sockets, or any `Transport`. `tls`
+    (an `interlock.Tls`) secures the connections; `connections` opens several to spread load over. `layers` are placed
+    by name (`after`, `before`) in the stack of SENT calls. Use as `async with`, or `close()` it. A client belongs to
+    the event loop that first used it.
+    """
+
+    service: ClassVar[ServiceStub]
+
+    def __init__(
+        self,
+        target: "str | App | Transport",
+        *,
+        tls: "Tls | None" = None,
+        connections: int = 1,
+        layers: Iterable[Placed] = (),
+    ) -> None:
+        self._channel = _Channel(self.service, _transport(target, tls, connections), layers)
+        self._timeout: float | None = None
+        self._metadata: tuple[tuple[str, str | bytes], ...] = ()
+
+    def using(
+        self,
+        *,
+        timeout: float | timedelta | None = None,
+        metadata: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] | None = None,
+    ) -> "Self":
+        """Return a view with options of its own, over the same connections.
+
+        `timeout` (seconds, or a timedelta) replaces the contract's; `metadata` is sent beside what the view it was
+        made from sends. ValueError for a timeout that is not above zero, or metadata that can't travel.
+        """
+        view = copy.copy(self)
+        if timeout is not None:
+            view._timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
+            if not view._timeout > 0:
+                raise ValueError("timeout must be above zero")
+        if metadata is not None:
+            pairs = tuple(metadata.items() if isinstance(metadata, Mapping) else metadata)
+            Metadata(pairs)  # what can't travel is refused here, where it was written
+            view._metadata = (*self._metadata, *pairs)
+        return view
+
+    async def call(self, rpc: Rpc[Q, R], request: Q) -> Result[R]:
+        """Call a unary operation (`GET_ORDER`) and return message, headers, trailers and the number of attempts."""
+        call, handler = self._begin(rpc, request)
+        call.wants_metadata = True
+        message = await _finish(call, handler)
+        return Result(message, call.reply_headers, call.reply_trailers, call.attempts)
+
+    async def close(self) -> None:
+        """Close the connections, also those of every view; calls in flight are cancelled."""
+        await self._channel.transport.close()
+
+    async def __aenter__(self) -> "Self":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _begin(self, rpc: Rpc[Any, Any], request: Any) -> tuple[Call, Handler]:
+        operation, handler, timeout = self._channel.bind(rpc)
+        if self._timeout is not None:
+            timeout = self._timeout
+        call = Call(
+            operation,
+            Metadata(self._metadata),
+            Deadline(monotonic() + timeout) if timeout != float("inf") else NEVER,
+            Direction.SENT,
+            request,
+        )
+        parent = current_call.get()
+        if parent is not None:
+            call.deadline = min(call.deadline, parent.deadline)
+            call._request_id = parent.request_id
+            if "x-request-id" not in call.metadata:
+                call.metadata.add("x-request-id", parent.request_id)
+        return call, handler
+
+    async def _unary(self, rpc: Rpc[Q, R], request: Q) -> R:
+        call, handler = self._begin(rpc, request)
+        return await _finish(call, handler)  # type: ignore[no-any-return]  # the transport decodes into the reply type
+
+    async def _upload(self, rpc: Rpc[Q, R], requests: AsyncIterable[Q] | Iterable[Q]) -> R:
+        call, handler = self._begin(rpc, _stream(requests))
+        return await _finish(call, handler)  # type: ignore[no-any-return]  # the transport decodes into the reply type
+
+    def _stream(self, rpc: Rpc[Q, R], request: Q) -> "ReplyStream[R]":
+        return ReplyStream(*self._begin(rpc, request))
+
+    def _chat(self, rpc: Rpc[Q, R], requests: AsyncIterable[Q] | Iterable[Q]) -> "ReplyStream[R]":
+        return ReplyStream(*self._begin(rpc, _stream(requests)))
+
+    def _paged(self, rpc: Rpc[Q, R], request: Q, items: str) -> "Paged[R, Any]":
+        async def fetch(page_token: str) -> R:
+            page = copy.copy(request)
+            if page_token:
+                page.page_token = page_token  # the generator looked
+            return await self._unary(rpc, page)
+
+        return Paged(fetch, items)
+
+
+def pick(request: Q | None, fields: Q) -> Q:
+    """Return the request given whole, or the one built from fields; TypeError if both were given."""
+    if request is None:
+        return fields
+    if type(request) is not type(fields):
+        raise TypeError(f"expected a {type(fields).__name__}, not {type(request).__name__}")
+    if fields != type(fields)():
+        raise TypeError("give either a whole request or its fields, not both")
+    return request
+
+
+class ReplyStream(Generic[R]):
+    """The replies of a stream: iterate it, inside `async with` if you may leave early; the block closes the stream.
+
+    `headers` and `trailers` hold the reply's metadata once the stream has ended.
+    """
+
+    def __init__(self, call: Call, handler: Handler) -> None:
+        call.wants_metadata = True
+        self._call = call
+        self._handler = handler
+        self._replies: AsyncIterator[Any] | None = None
+
+    @property
+    def headers(self) -> Metadata:
+        """The metadata sent with the first message."""
+        return self._call.reply_headers
+
+    @property
+    def trailers(self) -> Metadata:
+        """The metadata sent with the end."""
+        return self._call.reply_trailers
+
+    def __aiter__(self) -> "ReplyStream[R]":
+        return self
+
+    async def __anext__(self) -> R:
+        call = self._call
+        try:
+            if self._replies is None:
+                self._replies = await self._handler(call)  # type: ignore[assignment]  # a stream's reply is an iterator
+            reply = await anext(self._replies)  # type: ignore[arg-type]
+        except StopAsyncIteration:
+            call.end()
+            raise
+        except BaseException as raised:
+            call.end(_as_error(raised))
+            raise
+        return reply  # type: ignore[no-any-return]  # the transport decodes into the reply type
+
+    async def close(self) -> None:
+        """Close the stream; the server is told, if it still sends."""
+        close = getattr(self._replies, "aclose", None)
+        if close is not None:
+            await close()
+        self._call.end(Cancelled("the caller closed the stream"))
+
+    async def __aenter__(self) -> "ReplyStream[R]":
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class Paged(Generic[R, I]):
+    """A list: `await` it for the first page, iterate it for all items, `pages()` for all pages."""
+
+    def __init__(self, fetch: Callable[[str], Awaitable[R]], items: str) -> None:
+        self._fetch = fetch
+        self._items = items
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self._fetch("").__await__()
+
+    async def pages(self) -> AsyncIterator[R]:
+        """Yield page after page, fetching each when it is asked for."""
+        token = ""
+        while True:
+            page: Any = await self._fetch(token)
+            yield page
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def __aiter__(self) -> AsyncIterator[I]:
+        async for page in self.pages():
+            for item in getattr(page, self._items):
+                yield item
+
+
+async def _finish(call: Call, handler: Handler) -> Any:
+    try:
+        reply = await handler(call)
+    except BaseException as raised:
+        call.end(_as_error(raised))
+        raise
+    call.end()
+    return reply
+
+
+def _as_error(raised: BaseException) -> Error:
+    if isinstance(raised, Error):
+        return raised
+    if isinstance(raised, asyncio.CancelledError | GeneratorExit):
+        return Cancelled("the caller gave up")
+    return Error(f"{type(raised).__name__} before the call was sent")
+
+
+async def _stream(requests: AsyncIterable[Q] | Iterable[Q]) -> AsyncIterator[Q]:
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield request
+    else:
+        for request in requests:
+            yield request
+
+
+def _transport(target: "str | App | Transport", tls: "Tls | None", connections: int) -> Transport:
+    if isinstance(target, str):
+        if "://" in target:
+            raise ValueError(f"{target!r} is a URL; a gRPC target is host:port")
+        from interlock.protocols.grpc_client import GrpcTransport  # noqa: PLC0415 - grpcio only where it is used
+
+        return GrpcTransport(target, tls=tls, connections=connections)
+    in_process = getattr(target, "in_process", None)
+    return in_process() if in_process is not None else target  # type: ignore[return-value]

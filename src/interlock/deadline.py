@@ -1,0 +1,34 @@
+"""Deadlines: absolute points in monotonic time, so that they shrink by themselves while a call travels."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+Clock = Callable[[], float]
+"""Seconds of a monotonic clock; tests hand in their own."""
+
+monotonic: Clock = time.monotonic
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Deadline:
+    """When a call must be over, in seconds of the monotonic clock; `Deadline.NEVER` has no end."""
+
+    at: float
+
+    @classmethod
+    def after(cls, delay: float | timedelta, clock: Clock = monotonic) -> "Deadline":
+        """Return the deadline that lies `delay` (seconds, or a timedelta) from now."""
+        return cls(clock() + (delay.total_seconds() if isinstance(delay, timedelta) else delay))
+
+    def remaining(self, clock: Clock = monotonic) -> float:
+        """Return the seconds left, below zero once passed, `inf` for a deadline that never comes."""
+        return self.at - clock()
+
+    def expired(self, clock: Clock = monotonic) -> bool:
+        """Tell whether the point has passed."""
+        return self.at <= clock()
+
+
+NEVER = Deadline(float("inf"))

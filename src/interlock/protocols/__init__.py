@@ -1,0 +1,1 @@
+"""Bytes to `Call` and back, a file per protocol and side."""

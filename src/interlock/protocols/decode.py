@@ -1,0 +1,127 @@
+"""The layers that read and check the request, behind those that decide on the head alone."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from protobuf import DescField, DescFieldValueList, DescFieldValueMap, DescFieldValueMessage, DescMessage, Message
+from protovalidate import CompilationError, Validator, Violation
+from protovalidate._gen.buf.validate import validate_pb
+
+from interlock.call import Call, Handler, Layer, Middleware, Reply
+from interlock.contract.model import Operation
+from interlock.errors import InvalidArgument
+from interlock.errors import Violation as FieldViolation
+from interlock.protocols.status import MAX_VIOLATIONS
+
+
+def decode(operation: Operation) -> Middleware:
+    """Set `call.request`: the message, or the stream of messages, as the front reads it."""
+    if operation.kind.client_streams:
+
+        async def decode_stream(call: Call, proceed: Handler) -> Reply:
+            assert call.incoming is not None  # noqa: S101 - every front sets it
+            call.request = call.incoming.messages()
+            return await proceed(call)
+
+        return decode_stream
+
+    async def decode_one(call: Call, proceed: Handler) -> Reply:
+        assert call.incoming is not None  # noqa: S101 - every front sets it
+        call.request = await call.incoming.message()
+        return await proceed(call)
+
+    return decode_one
+
+
+def validate(validator: Validator) -> Layer:
+    """Check requests by their `buf.validate` rules; left out where no rule can apply.
+
+    ValueError at start for a rule that does not compile.
+    """
+
+    def layer(operation: Operation) -> Middleware | None:
+        if not has_rules(operation.request_type.desc()):
+            return None
+        try:
+            validator.collect_violations(operation.request_type())
+        except CompilationError as wrong:
+            raise ValueError(
+                f"{operation.source}: a buf.validate rule of {operation} does not compile: {wrong}"
+            ) from wrong
+        collect = validator.collect_violations
+
+        if operation.kind.client_streams:
+
+            async def checked(requests: AsyncIterator[Message[Any]]) -> AsyncIterator[Message[Any]]:
+                async for request in requests:
+                    if found := collect(request):
+                        raise _invalid(found)
+                    yield request
+
+            async def validate_stream(call: Call, proceed: Handler) -> Reply:
+                call.request = checked(call.request)
+                return await proceed(call)
+
+            return validate_stream
+
+        async def validate_one(call: Call, proceed: Handler) -> Reply:
+            if found := collect(call.request):
+                raise _invalid(found)
+            return await proceed(call)
+
+        return validate_one
+
+    return layer
+
+
+def _invalid(found: list[Violation]) -> InvalidArgument:
+    violations = [
+        FieldViolation(field=field_path(each.proto.field), description=each.proto.message or each.proto.rule_id)
+        for each in found[:MAX_VIOLATIONS]
+    ]
+    named = ", ".join(dict.fromkeys(each.field for each in violations if each.field))
+    return InvalidArgument(f"invalid request: {named}" if named else "invalid request", violations=violations)
+
+
+def field_path(path: validate_pb.FieldPath | None) -> str:
+    """Write a violation's path as callers read it: `items[0].quantity`, `labels["a"]`."""
+    text = ""
+    for element in path.elements if path is not None else ():
+        text += f".{element.field_name}" if text else element.field_name
+        if element.subscript is not None:
+            value = element.subscript.value
+            text += f'["{value}"]' if isinstance(value, str) else f"[{value}]".lower()
+    return text
+
+
+def has_rules(message: DescMessage) -> bool:
+    """Tell whether a `buf.validate` rule stands anywhere in `message` or what it holds."""
+    seen: set[str] = set()
+    waiting = [message]
+    while waiting:
+        desc = waiting.pop()
+        if desc.type_name in seen:
+            continue
+        seen.add(desc.type_name)
+        if _ruled(desc.proto.options, validate_pb.ext_message):
+            return True
+        if any(_ruled(oneof.proto.options, validate_pb.ext_oneof) for oneof in desc.oneofs):
+            return True
+        for field in desc.fields:
+            if _ruled(field.proto.options, validate_pb.ext_field):
+                return True
+            waiting.extend(_held(field))
+    return False
+
+
+def _ruled(options: Any, extension: Any) -> bool:
+    return options is not None and extension in options
+
+
+def _held(field: DescField) -> list[DescMessage]:
+    match field.value:
+        case DescFieldValueMessage(message=DescMessage() as held):
+            return [held]
+        case DescFieldValueList(element=DescMessage() as held) | DescFieldValueMap(value=DescMessage() as held):
+            return [held]
+    return []

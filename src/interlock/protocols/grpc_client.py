@@ -1,0 +1,226 @@
+"""gRPC called over grpcio's channels: resolution, balancing, keepalive and GOAWAY are theirs, policies are ours.
+
+A failed call raises the typed error with its details. A channel belongs to the event loop that first used it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc import aio
+from protobuf import Message
+
+from interlock.call import Call, Handler, Reply
+from interlock.contract.gen.google.rpc.status_pb import Status
+from interlock.contract.model import Kind, Operation
+from interlock.deadline import monotonic
+from interlock.errors import DeadlineExceeded, Error, error_class
+from interlock.metadata import Metadata
+from interlock.protocols.status import from_status
+
+_TRANSPORT = frozenset(("content-type", "content-length", "date", "server", "user-agent", "te", "trailer"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """TLS towards a server: the authorities that verify it (None: the system's), our own certificate (PEM files)."""
+
+    authorities: Path | str | None = None
+    certificate: Path | str | None = None
+    key: Path | str | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Read the files; OSError if one can't be read."""
+        return grpc.ssl_channel_credentials(
+            root_certificates=_read(self.authorities),
+            private_key=_read(self.key),
+            certificate_chain=_read(self.certificate),
+        )
+
+
+def _read(path: Path | str | None) -> bytes | None:
+    return None if path is None else Path(path).read_bytes()
+
+
+class GrpcTransport:
+    """Transport to `target` (`host:port`, or any name that gRPC resolves) over `connections` separate connections."""
+
+    def __init__(
+        self, target: str, *, tls: Tls | None = None, connections: int = 1, max_bytes: int = 4 * 1024 * 1024
+    ) -> None:
+        if connections < 1:
+            raise ValueError("connections must be at least 1")
+        self._target = target
+        self._tls = tls
+        self._options: list[tuple[str, Any]] = [
+            ("grpc.enable_retries", 0),
+            ("grpc.max_receive_message_length", max_bytes),
+            ("grpc.max_send_message_length", max_bytes),
+            ("grpc.primary_user_agent", "interlock"),
+        ]
+        if connections > 1:  # channels of equal options would share one connection
+            self._options.append(("grpc.use_local_subchannel_pool", 1))
+        self._connections = connections
+        self._channels: list[aio.Channel] = []
+
+    def _open(self) -> list[aio.Channel]:
+        if not self._channels:
+            for _ in range(self._connections):
+                if self._tls is None:
+                    channel = aio.insecure_channel(self._target, self._options)
+                else:
+                    channel = aio.secure_channel(self._target, self._tls.credentials(), self._options)
+                self._channels.append(channel)
+        return self._channels
+
+    async def close(self) -> None:
+        """Close the connections; calls in flight are cancelled."""
+        channels, self._channels = self._channels, []
+        for channel in channels:
+            await channel.close()
+
+    def handler(self, operation: Operation) -> Handler:
+        """Return the handler that sends calls of `operation`, connection after connection in turn."""
+        turn = count()
+        stubs: list[Any] = []
+
+        def stub() -> Any:
+            if not self._channels:
+                stubs.clear()
+            if not stubs:
+                stubs.extend(_stub(channel, operation) for channel in self._open())
+            return stubs[next(turn) % len(stubs)] if len(stubs) > 1 else stubs[0]
+
+        if operation.kind is Kind.UNARY:
+
+            async def send(call: Call) -> Reply:
+                rpc = stub()(call.request, timeout=_timeout(call), metadata=_outgoing(call.metadata))
+                try:
+                    reply = await rpc
+                except aio.AioRpcError as failed:
+                    raise _error(failed) from failed
+                if call.wants_metadata:
+                    await _take_metadata(call, rpc)
+                return reply  # type: ignore[no-any-return]  # grpcio types it so
+
+        elif operation.kind is Kind.CLIENT_STREAM:
+
+            async def send(call: Call) -> Reply:
+                requests = _Requests(call.request)
+                rpc = stub()(requests.forward(), timeout=_timeout(call), metadata=_outgoing(call.metadata))
+                try:
+                    reply = await rpc
+                except (aio.AioRpcError, asyncio.CancelledError) as failed:
+                    raise requests.cause(failed) from failed
+                if call.wants_metadata:
+                    await _take_metadata(call, rpc)
+                return reply  # type: ignore[no-any-return]  # grpcio types it so
+
+        else:
+
+            async def send(call: Call) -> Reply:
+                requests = _Requests(call.request) if operation.kind.client_streams else None
+                argument = requests.forward() if requests is not None else call.request
+                rpc = stub()(argument, timeout=_timeout(call), metadata=_outgoing(call.metadata))
+                return _replies(call, rpc, requests)
+
+        return send
+
+
+class _Requests:
+    """The caller's stream of requests; remembers what it raised, for grpcio reports that as a bare cancellation."""
+
+    def __init__(self, requests: AsyncIterator[Message[Any]]) -> None:
+        self._requests = requests
+        self._raised: Exception | None = None
+
+    async def forward(self) -> AsyncIterator[Message[Any]]:
+        try:
+            async for request in self._requests:
+                yield request
+        except Exception as broken:
+            self._raised = broken
+            raise
+
+    def cause(self, failed: BaseException) -> BaseException:
+        if self._raised is not None:
+            return self._raised
+        return _error(failed) if isinstance(failed, aio.AioRpcError) else failed
+
+
+async def _replies(call: Call, rpc: Any, requests: _Requests | None) -> AsyncIterator[Message[Any]]:
+    try:
+        async for message in rpc:
+            yield message
+        if call.wants_metadata:
+            await _take_metadata(call, rpc)
+    except (aio.AioRpcError, asyncio.CancelledError) as failed:
+        if requests is not None:
+            raise requests.cause(failed) from failed
+        if isinstance(failed, aio.AioRpcError):
+            raise _error(failed) from failed
+        raise
+    finally:
+        rpc.cancel()
+
+
+def _stub(channel: aio.Channel, operation: Operation) -> Any:
+    make = {
+        Kind.UNARY: channel.unary_unary,
+        Kind.CLIENT_STREAM: channel.stream_unary,
+        Kind.SERVER_STREAM: channel.unary_stream,
+        Kind.BIDI_STREAM: channel.stream_stream,
+    }[operation.kind]
+    return make(
+        operation.path,
+        request_serializer=operation.request_type.to_binary,
+        response_deserializer=operation.reply_type.from_binary,
+    )
+
+
+def _timeout(call: Call) -> float | None:
+    at = call.deadline.at
+    if at == float("inf"):
+        return None
+    left = at - monotonic()
+    if left <= 0:
+        raise DeadlineExceeded("the deadline passed before the call was sent")
+    return left
+
+
+def _outgoing(metadata: Metadata) -> tuple[tuple[str, str | bytes], ...] | None:
+    return tuple(metadata.items()) if metadata.raw else None
+
+
+async def _take_metadata(call: Call, rpc: Any) -> None:
+    call.reply_headers.raw.extend(_incoming(await rpc.initial_metadata()).raw)
+    call.reply_trailers.raw.extend(_incoming(await rpc.trailing_metadata()).raw)
+
+
+def _incoming(pairs: Any) -> Metadata:
+    return Metadata(pair for pair in pairs or () if pair[0] not in _TRANSPORT and not pair[0].startswith("grpc-"))
+
+
+def _error(failed: aio.AioRpcError) -> Error:
+    trailers = dict(failed.trailing_metadata() or ())
+    code: int = failed.code().value[0]
+    text = failed.details() or ""
+    error: Error | None = None
+    packed = trailers.get("grpc-status-details-bin")
+    if isinstance(packed, bytes):
+        try:
+            status = Status.from_binary(packed)
+            if status.code == code:
+                error = from_status(code, status.message or text, list(status.details))
+        except ValueError:
+            error = None  # details that can't be read must not hide the error itself
+    if error is None:
+        error = error_class(code)(text)
+    error.received = True
+    error.final = trailers.get("grpc-retry-pushback-ms") == "-1"
+    error.metadata = tuple(_incoming(failed.trailing_metadata()).items())
+    return error

@@ -1,0 +1,256 @@
+"""gRPC served over ASGI: bytes to `Call` and back (grpc/doc/PROTOCOL-HTTP2.md). Needs a server with HTTP trailers."""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+from protobuf import Message
+
+from interlock.call import Call, Cancellation, Peer, Reply, current_call
+from interlock.deadline import Deadline, monotonic
+from interlock.errors import Error, Internal, InvalidArgument, TooLarge, Unimplemented
+from interlock.metadata import Metadata
+from interlock.protocols.grpc_wire import (
+    HEADER_BYTES,
+    Unframer,
+    check_frame,
+    encode_message,
+    frame,
+    gunzipped,
+    gzipped,
+    parse_timeout,
+)
+from interlock.protocols.serving import Endpoint, InFlight, Limits, failure, left
+from interlock.protocols.status import to_status
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+CONTENT_TYPES = frozenset((b"application/grpc", b"application/grpc+proto"))
+_OK_HEADERS = ((b"content-type", b"application/grpc+proto"), (b"grpc-accept-encoding", b"gzip"))
+_OK_TRAILERS = ((b"grpc-status", b"0"),)
+
+
+class GrpcServer:
+    """Serves the four kinds of RPC; one object for all operations of an app."""
+
+    def __init__(self, in_flight: InFlight, limits: Limits) -> None:
+        self._in_flight = in_flight
+        self._limits = limits
+
+    async def __call__(
+        self, endpoint: Endpoint, metadata: Metadata, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Serve one request to `endpoint`; `metadata` holds the request's headers."""
+        operation = endpoint.operation
+        call = Call(
+            operation,
+            metadata,
+            peer=Peer(scope),
+            protocol="grpc",
+            task=asyncio.current_task(),
+        )
+        exchange = _Exchange(call, send, self._limits.reply_bytes)
+        in_flight = self._in_flight
+        in_flight.add(call)
+        error: Error | None = None
+        try:
+            current_call.set(call)
+            call.deadline = _deadline(metadata, endpoint.timeout)
+            encoding = metadata.header(b"grpc-encoding")
+            if encoding is not None and encoding != b"identity":
+                exchange.compress = _knows(encoding)
+            call.incoming = GrpcIncoming(receive, call, self._limits.request_bytes, exchange.compress)
+            reply = await endpoint.handle(call)
+            await exchange.send_reply(reply)
+            if call.cancellation is not None:
+                error = failure(call, asyncio.CancelledError())
+        except BaseException as raised:
+            error = failure(call, raised)
+            if isinstance(raised, asyncio.CancelledError) and call.cancellation is None:
+                call.end(error)
+                raise
+        finally:
+            in_flight.remove(call)
+            call.end(error)
+        await exchange.send_end(error)
+
+
+def _deadline(metadata: Metadata, limit: float) -> Deadline:
+    value = metadata.header(b"grpc-timeout")
+    if value is not None:
+        limit = min(limit, parse_timeout(value))
+    return Deadline(monotonic() + limit)
+
+
+def _knows(encoding: bytes) -> bool:
+    if encoding == b"gzip":
+        return True
+    raise Unimplemented("grpc-encoding must be identity or gzip")
+
+
+class GrpcIncoming:
+    """The request's frames, read from ASGI when `decode` asks."""
+
+    __slots__ = ("_call", "_compressed", "_limit", "_receive", "_type")
+
+    def __init__(self, receive: Receive, call: Call, limit: int, compressed: bool) -> None:
+        self._receive = receive
+        self._call = call
+        self._type = call.operation.request_type
+        self._limit = limit
+        self._compressed = compressed
+
+    async def message(self) -> Message[Any]:
+        """Return the one request, see `Incoming`."""
+        event = await self._receive()
+        if event["type"] == "http.disconnect":
+            raise left(self._call)
+        body = event.get("body", b"")
+        if event.get("more_body"):
+            body = await self._rest(body)
+        if not body:
+            raise _count("none")
+        if len(body) < HEADER_BYTES:
+            raise InvalidArgument("the request body ends inside a message")
+        flag, length = body[0], int.from_bytes(body[1:5], "big")
+        check_frame(flag, length, self._limit, compressed=self._compressed)
+        if len(body) < HEADER_BYTES + length:
+            raise InvalidArgument("the request body ends inside a message")
+        if len(body) > HEADER_BYTES + length:
+            raise _count("more")
+        data = body[HEADER_BYTES:]
+        return self._decode(gunzipped(data, self._limit) if flag else data)
+
+    async def _rest(self, body: bytes) -> bytes:
+        whole = bytearray(body)
+        while True:
+            if len(whole) >= HEADER_BYTES:
+                check_frame(whole[0], int.from_bytes(whole[1:5], "big"), self._limit, compressed=self._compressed)
+            if len(whole) > HEADER_BYTES + self._limit:
+                raise _count("more")
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                raise left(self._call)
+            whole += event.get("body", b"")
+            if not event.get("more_body"):
+                return bytes(whole)
+
+    async def messages(self) -> AsyncIterator[Message[Any]]:
+        """Yield the requests as they come, see `Incoming`."""
+        unframer = Unframer(self._limit, compressed=self._compressed)
+        while True:
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                raise left(self._call)
+            self._call.touched = monotonic()
+            unframer.feed(event.get("body", b""))
+            while (data := unframer.next()) is not None:
+                yield self._decode(data)
+            if not event.get("more_body"):
+                unframer.finish()
+                return
+
+    def _decode(self, data: bytes) -> Message[Any]:
+        try:
+            return self._type.from_binary(data)
+        except Exception as broken:
+            raise InvalidArgument(f"the request is no valid {self._type.desc().type_name}") from broken
+
+
+def _count(number: str) -> Unimplemented:
+    return Unimplemented(f"the operation takes one request; the body holds {number}")
+
+
+class _Exchange:
+    """The reply's side of one request: headers with the first message, trailers at the end."""
+
+    __slots__ = ("_call", "_limit", "_send", "_started", "compress")
+
+    def __init__(self, call: Call, send: Send, limit: int) -> None:
+        self._call = call
+        self._send = send
+        self._limit = limit
+        self._started = False
+        self.compress = False
+
+    async def send_reply(self, reply: Reply) -> None:
+        if self._call.operation.kind.server_streams:
+            call = self._call
+            messages: AsyncGenerator[Message[Any]] = reply  # type: ignore[assignment]  # as `handlers.bind` makes it
+            try:
+                async for message in messages:
+                    call.touched = monotonic()
+                    await self._send_message(message)
+            finally:
+                await messages.aclose()
+        else:
+            await self._send_message(reply)  # type: ignore[arg-type]  # and the others' a message
+
+    async def _send_message(self, message: Message[Any]) -> None:
+        data = message.to_binary()
+        if len(data) > self._limit:
+            raise TooLarge(f"the reply of {len(data)} bytes is larger than the limit of {self._limit}")
+        body = frame(gzipped(data), compressed=True) if self.compress else frame(data)
+        try:
+            if not self._started:
+                self._started = True
+                await self._send(self._start())
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        except Exception as gone:
+            raise left(self._call) from gone
+
+    def _start(self) -> dict[str, Any]:
+        headers: list[tuple[bytes, bytes]] = [*_OK_HEADERS, *self._call.reply_headers.raw]
+        if self.compress:
+            headers.append((b"grpc-encoding", b"gzip"))
+        return {"type": "http.response.start", "status": 200, "headers": headers, "trailers": True}
+
+    async def send_end(self, error: Error | None) -> None:
+        if self._call.cancellation is Cancellation.CLIENT_GONE:
+            return
+        if error is None and not self._started:
+            self._started = True
+            await self._send(self._start())
+        trailers = self._trailers(error)
+        if self._started:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send({"type": "http.response.trailers", "headers": trailers, "more_trailers": False})
+        else:  # Trailers-Only
+            headers = [*_OK_HEADERS, *self._call.reply_headers.raw, *trailers]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": False})
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _trailers(self, error: Error | None) -> list[tuple[bytes, bytes]]:
+        if error is None:
+            return [*_OK_TRAILERS, *self._call.reply_trailers.raw]
+        return [*error_trailers(error, self._call.operation.service), *self._call.reply_trailers.raw]
+
+
+def error_trailers(error: Error, domain: str) -> list[tuple[bytes, bytes]]:
+    """Return the trailers that carry `error`: status, message, details, pushback, its own metadata."""
+    status = to_status(error, domain)
+    trailers = [
+        (b"grpc-status", str(int(error.code)).encode()),
+        (b"grpc-message", encode_message(status.message)),
+        (b"grpc-status-details-bin", b64encode(status.to_binary()).rstrip(b"=")),
+    ]
+    if error.final:
+        trailers.append((b"grpc-retry-pushback-ms", b"-1"))
+    elif error.retry_after is not None:
+        milliseconds = max(0, int(error.retry_after.total_seconds() * 1000))
+        trailers.append((b"grpc-retry-pushback-ms", str(milliseconds).encode()))
+    try:
+        trailers.extend(Metadata(error.metadata).raw)
+    except ValueError as wrong:
+        raise Internal(str(wrong)) from wrong
+    return trailers
+
+
+async def refuse(error: Error, send: Send) -> None:
+    """Answer Trailers-Only with `error`, where no operation is reached."""
+    headers = [*_OK_HEADERS, *error_trailers(error, "interlock")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": False})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,114 @@
+"""gRPC's wire forms that both sides share: frames, timeouts, messages (grpc/doc/PROTOCOL-HTTP2.md)."""
+
+import gzip
+import re
+import zlib
+from urllib.parse import unquote
+
+from interlock.errors import InvalidArgument, TooLarge, Unimplemented
+
+HEADER_BYTES = 5
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])\Z")
+_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_PLAIN = re.compile(r"[ -$&-~]*\Z")
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+def parse_timeout(value: bytes) -> float:
+    """Return the seconds of a `grpc-timeout` value; InvalidArgument for anything that is not one."""
+    match = _TIMEOUT.match(value)
+    if match is None:
+        raise InvalidArgument("grpc-timeout must be at most 8 digits and a unit of H, M, S, m, u, n")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def format_timeout(seconds: float) -> str:
+    """Return the `grpc-timeout` value for `seconds`: rounded up to a millisecond, at least one, within 8 digits."""
+    milliseconds = max(1, int(seconds * 1000 + 0.999))
+    return f"{milliseconds}m" if milliseconds < 100_000_000 else f"{min(int(seconds), 99_999_999)}S"
+
+
+def encode_message(text: str) -> bytes:
+    """Percent-encode a status message: all but printable ASCII, and `%` itself."""
+    if _PLAIN.match(text):
+        return text.encode("ascii")
+    return b"".join(
+        bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte
+        for byte in text.encode("utf-8", "replace")
+    )
+
+
+def decode_message(value: str) -> str:
+    """Undo `encode_message`; what is wrongly encoded stays readable."""
+    return unquote(value, errors="replace") if "%" in value else value
+
+
+def frame(message: bytes, *, compressed: bool = False) -> bytes:
+    """Prefix a message with its flag and length."""
+    return (b"\x01" if compressed else b"\x00") + len(message).to_bytes(4, "big") + message
+
+
+def gzipped(message: bytes) -> bytes:
+    """Compress one message."""
+    return gzip.compress(message, compresslevel=1, mtime=0)
+
+
+def gunzipped(data: bytes, limit: int) -> bytes:
+    """Decompress one message without inflating more than `limit` bytes; TooLarge, or InvalidArgument if broken."""
+    inflater = zlib.decompressobj(_GZIP)
+    try:
+        message = inflater.decompress(data, limit + 1)
+    except zlib.error as broken:
+        raise InvalidArgument("the message is not valid gzip") from broken
+    if len(message) > limit:
+        raise TooLarge(f"the message is larger than {limit} bytes once decompressed")
+    if not inflater.eof or inflater.unused_data:
+        raise InvalidArgument("the message is not one whole gzip stream")
+    return message
+
+
+class Unframer:
+    """Cuts a byte stream into messages, bounding each at `limit` bytes before it is held.
+
+    `compressed` tells whether the stream may carry gzip messages (it named gzip as its encoding).
+    """
+
+    __slots__ = ("_buffer", "_compressed", "_limit")
+
+    def __init__(self, limit: int, *, compressed: bool = False) -> None:
+        self._buffer = bytearray()
+        self._limit = limit
+        self._compressed = compressed
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes as they came."""
+        self._buffer += data
+
+    def next(self) -> bytes | None:
+        """Return the next whole message, or None until more has come; TooLarge or InvalidArgument for a bad frame."""
+        buffer = self._buffer
+        if len(buffer) < HEADER_BYTES:
+            return None
+        flag, length = buffer[0], int.from_bytes(buffer[1:5], "big")
+        check_frame(flag, length, self._limit, compressed=self._compressed)
+        end = HEADER_BYTES + length
+        if len(buffer) < end:
+            return None
+        message = bytes(buffer[HEADER_BYTES:end])
+        del buffer[:end]
+        return gunzipped(message, self._limit) if flag else message
+
+    def finish(self) -> None:
+        """Check that the stream ended between two messages; InvalidArgument if it was cut off."""
+        if self._buffer:
+            raise InvalidArgument("the request body ends inside a message")
+
+
+def check_frame(flag: int, length: int, limit: int, *, compressed: bool) -> None:
+    """Refuse a frame that is too large, of an unknown kind, or compressed where nothing was announced."""
+    if flag > 1:
+        raise InvalidArgument(f"unknown frame flag {flag}")
+    if length > limit:
+        raise TooLarge(f"the message of {length} bytes is larger than the limit of {limit}")
+    if flag and not compressed:
+        raise Unimplemented("a message is compressed, but grpc-encoding names no compression")

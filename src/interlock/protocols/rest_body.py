@@ -1,0 +1,90 @@
+"""The body of a REST request: its media type judged, its bytes read within their bound."""
+
+import re
+from functools import lru_cache
+
+from interlock.errors import Cancelled, InvalidArgument, TooLarge, UnsupportedMediaType
+from interlock.metadata import Metadata
+from interlock.protocols.grpc_server import Receive, Scope
+from interlock.protocols.grpc_wire import gunzipped
+
+JSON = b"application/json"
+MERGE_PATCH = b"application/merge-patch+json"
+_MEDIA_TYPE = re.compile(rb"([^;\s]+)\s*(?:;\s*charset\s*=\s*\"?([^\s\";]+)\"?\s*)?\Z", re.IGNORECASE)
+
+
+@lru_cache(256)
+def media_type(value: bytes) -> bytes:
+    """Return the lower-case media type of a Content-Type; UnsupportedMediaType for a charset but UTF-8."""
+    match = _MEDIA_TYPE.match(value.strip()[:200])
+    if match is None:
+        return b""
+    if match[2] is not None and match[2].lower() not in (b"utf-8", b"utf8"):
+        raise UnsupportedMediaType("JSON must be in UTF-8")
+    return match[1].lower()
+
+
+def check_content(metadata: Metadata, *, patch: bool) -> bool:
+    """Refuse a body that is no JSON, or in an unknown encoding; tell whether it is compressed."""
+    content_type = metadata.header(b"content-type")
+    if content_type != JSON:
+        known = (JSON, MERGE_PATCH) if patch else (JSON,)
+        if content_type is None or media_type(content_type) not in known:
+            names = " or ".join(each.decode() for each in known)
+            raise UnsupportedMediaType(f"the body must be {names}, and Content-Type must say so")
+    encoding = metadata.header(b"content-encoding")
+    if encoding is None or encoding == b"identity":
+        return False
+    if encoding.lower() == b"gzip":
+        return True
+    raise UnsupportedMediaType("Content-Encoding must be gzip or identity")
+
+
+async def read_body(metadata: Metadata, receive: Receive, limit: int, *, patch: bool) -> bytes:
+    """Return the body, decompressed; empty where there is none. No more than `limit` bytes are read or inflated."""
+    length = metadata.header(b"content-length")
+    if length is not None and length.isdigit() and (len(length) > 18 or int(length) > limit):
+        raise TooLarge(f"the body is larger than the limit of {limit} bytes")
+    body, more = await _next(receive)
+    while more and not body:
+        body, more = await _next(receive)
+    if not body:
+        return body
+    compressed = check_content(metadata, patch=patch)
+    if more:
+        body = await _whole(body, receive, limit)
+    if len(body) > limit:
+        raise TooLarge(f"the body is larger than the limit of {limit} bytes")
+    return gunzipped(body, limit) if compressed else body
+
+
+async def _next(receive: Receive) -> tuple[bytes, bool]:
+    event = await receive()
+    if event["type"] == "http.disconnect":
+        raise Cancelled("the caller left")
+    return event.get("body", b""), event.get("more_body", False)
+
+
+async def _whole(body: bytes, receive: Receive, limit: int) -> bytes:
+    whole = bytearray(body)
+    more = True
+    while more and len(whole) <= limit:
+        body, more = await _next(receive)
+        whole += body
+    return bytes(whole)
+
+
+async def refuse_body(scope: Scope, metadata: Metadata, receive: Receive) -> None:
+    """Refuse a body where the contract has none; HTTP/1 announces one in its head, HTTP/2 may just send it."""
+    length = metadata.header(b"content-length")
+    if length is not None:
+        announced = length != b"0"
+    elif metadata.header(b"transfer-encoding") is not None:
+        announced = True
+    elif scope.get("http_version", "1.1")[0] == "1":
+        return
+    else:
+        event = await receive()
+        announced = bool(event.get("body")) or bool(event.get("more_body"))
+    if announced:
+        raise InvalidArgument("this request takes no body")

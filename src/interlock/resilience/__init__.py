@@ -1,0 +1,1 @@
+"""What keeps calls bounded when neighbours are slow, gone or lying; layers on the Call."""

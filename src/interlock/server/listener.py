@@ -1,0 +1,171 @@
+"""One listening port served by h2corn, whose certificate can be replaced while it serves.
+
+h2corn reads certificates once, so a new certificate means a new `h2corn.Server` on the same socket: it accepts before
+the old one stops, and the old one lets its calls finish. `_serve_worker_fds` and `prepare_tls` are what h2corn's own
+supervisor uses; its public `Server.serve` prints a banner of its own and reads the certificate files itself.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import h2corn
+from h2corn._lib import prepare_tls
+from h2corn._server import TlsMaterial
+
+from interlock.server.application import Asgi, StartError
+
+if TYPE_CHECKING:
+    from interlock.settings import Settings
+
+log = logging.getLogger("interlock.server")
+
+CUT_MARGIN = 5.0
+"""Seconds that h2corn waits longer than we do, so that we decide what becomes of a call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Certificate chain, private key and client authorities, as PEM bytes of one moment."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+    client_authorities: bytes | None = None
+
+
+class Listener:
+    """A port: `start` it, `replace` its identity, `stop` accepting, and wait until it has `ended`."""
+
+    def __init__(
+        self, app: Asgi, sockets: Sequence[socket.socket], config: h2corn.Config, identity: Identity | None = None
+    ) -> None:
+        self._app = app
+        self._sockets = sockets
+        self._config = config
+        self._server: h2corn.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+        self._prepared = self._prepare(identity)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it runs any longer."""
+        return not self._serving
+
+    async def start(self) -> None:
+        """Accept connections; `StartError` if that does not succeed."""
+        self._server = await self._begin(self._prepared)
+
+    async def replace(self, identity: Identity) -> None:
+        """Show `identity` to whoever connects from now on; connections there are drain. ValueError if it is broken."""
+        try:
+            prepared = self._prepare(identity)
+        except StartError as error:
+            raise ValueError(str(error)) from error
+        old, self._server = self._server, await self._begin(prepared)
+        self._prepared = prepared
+        if old is not None:
+            old.shutdown()
+
+    def stop(self) -> None:
+        """Accept no more; calls in flight go on."""
+        if self._server is not None:
+            self._server.shutdown()
+
+    async def join(self, limit: float | None = None) -> bool:
+        """Wait until all connections are closed, at most `limit` seconds; tell whether they are."""
+        if self._serving:
+            await asyncio.wait(set(self._serving), timeout=limit)
+        return self.ended
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._serving.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a listener ended badly: %s", error)
+
+    def _prepare(self, identity: Identity | None) -> Any:
+        if identity is None:
+            return prepare_tls(self._config, None)
+        material = TlsMaterial(
+            certificate=identity.certificate, private_key=identity.key, client_ca=identity.client_authorities
+        )
+        try:
+            return prepare_tls(self._config, material)
+        except (OSError, ValueError) as error:
+            raise StartError(f"TLS certificate and key do not serve: {error}") from error
+
+    async def _begin(self, prepared: Any) -> h2corn.Server:
+        server = h2corn.Server(self._app, self._config)  # type: ignore[arg-type]
+        descriptors = [os.dup(each.fileno()) for each in self._sockets]
+        task = asyncio.create_task(server._serve_worker_fds(descriptors, prepared_tls=prepared))
+        self._serving.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            await server.wait_started()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise StartError(f"the port cannot be served: {error}") from error
+        return server
+
+
+def api_config(
+    settings: "Settings", streaming_paths: Sequence[str] = (), cut_after: float | None = None
+) -> h2corn.Config:
+    """Return h2corn's options for the API port: its own caps stand above the app's, which answer with an envelope."""
+    stall = settings.stream_idle_timeout.total_seconds()
+    idle = settings.body_idle_timeout.total_seconds()
+    certificate, authorities = settings.tls_certificate, settings.tls_client_authorities
+    return h2corn.Config(
+        bind=("fd://0",),  # never opened: the descriptors are handed over beside it
+        lifespan="off",
+        grpc=True,
+        access_log=False,
+        log_format="json" if settings.log_format == "json" else "text",
+        certfile=certificate,
+        keyfile=settings.tls_key,
+        ca_certs=authorities,
+        cert_reqs="none" if authorities is None else "required",
+        # bodies are bounded by the app: a client stream has no length, its messages have
+        max_request_body_size=0,
+        request_policies=(
+            *(_policy(path, stall, stall) for path in streaming_paths),
+            _policy("/*", idle, stall),
+        ),
+        max_concurrent_streams=settings.max_concurrent_streams,
+        limit_connections=settings.max_connections,
+        limit_request_head_size=4 * settings.header_bytes + 65536,
+        limit_request_line=settings.header_bytes + 32768,
+        limit_request_field_size=settings.header_bytes + 32768,
+        limit_request_fields=2 * settings.header_fields,
+        h2_max_header_list_size=4 * settings.header_bytes + 65536,
+        h2_max_header_block_size=4 * settings.header_bytes + 65536,
+        h2_initial_stream_window_size=settings.stream_window_bytes,
+        h2_initial_connection_window_size=settings.connection_window_bytes,
+        timeout_request_header=settings.header_timeout.total_seconds(),
+        timeout_keep_alive=settings.keep_alive.total_seconds(),
+        timeout_graceful_shutdown=cut_after or settings.drain_limit.total_seconds() + CUT_MARGIN,
+    )
+
+
+def _policy(path: str, idle: float, stall: float) -> h2corn.RequestPolicy:
+    return h2corn.RequestPolicy(
+        path=path, max_request_body_size=0, timeout_request_body_idle=idle, h2_timeout_response_stall=stall
+    )
+
+
+def operations_config(settings: "Settings") -> h2corn.Config:
+    """Return h2corn's options for the operations port: plain, small, and gone quickly."""
+    return h2corn.Config(
+        bind=("fd://0",),
+        lifespan="off",
+        access_log=False,
+        log_format="json" if settings.log_format == "json" else "text",
+        max_request_body_size=1 << 20,
+        limit_request_head_size=65536,
+        h2_max_header_list_size=65536,
+        h2_initial_stream_window_size=65535,
+        h2_initial_connection_window_size=65535,
+        timeout_graceful_shutdown=CUT_MARGIN,
+    )

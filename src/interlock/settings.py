@@ -1,0 +1,262 @@
+"""What a process reads when it starts: flags, environment, `.env`, secrets directory, `interlock.toml`, defaults.
+
+Every field is documented by its description; the reference page and `interlock show settings` are made from them.
+A service adds fields of its own by subclassing. Imported only where an app starts, so `import interlock` stays light.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+__all__ = ["ByteSize", "Duration", "MissingUpstream", "Settings", "explain"]
+
+PREFIX = "INTERLOCK_"
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+_BYTES = re.compile(r"\s*(\d+)\s*(B|KiB|MiB|GiB)?\s*")
+_FACTORS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, None: 1}
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, int | float):
+        value = str(value)
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise ValueError('a duration reads "30s", "250ms", "5m", "1h", or a number of seconds')
+    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+
+
+def _size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = _BYTES.fullmatch(value)
+    if match is None:
+        raise ValueError('a size reads "4MiB", "512KiB", or a number of bytes')
+    return int(match[1]) * _FACTORS[match[2]]
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+"""A length of time, not negative: "30s", "250ms", "5m", "1h", or a number of seconds."""
+
+ByteSize = Annotated[int, BeforeValidator(_size), Field(ge=0)]
+"""A number of bytes: "4MiB", "512KiB", or a plain number."""
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class MissingUpstream(LookupError):
+    """A neighbour's address is asked for that the settings do not hold."""
+
+
+class _Toml(TomlConfigSettingsSource):
+    """`interlock.toml`, or the file that INTERLOCK_CONFIG names; a name that is no field is a mistake."""
+
+    def __init__(self, settings_class: type[BaseSettings]) -> None:
+        named = os.environ.get(PREFIX + "CONFIG")
+        path = Path(named or "interlock.toml")
+        if named and not path.is_file():
+            raise SettingsError(f"{PREFIX}CONFIG (or --config) names {named}, and there is no such file")
+        try:
+            super().__init__(settings_class, path)
+        except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
+            raise SettingsError(f"{path} is not TOML: {error}") from None
+        if getattr(settings_class, "refuse_unknown", True):
+            _refuse_unknown(path, self.toml_data, settings_class.model_fields)
+
+
+def _refuse_unknown(path: Path, given: Iterable[str], fields: Iterable[str]) -> None:
+    known = list(fields)
+    wrong = [name for name in given if name not in known]
+    if wrong:
+        raise SettingsError("\n".join(f"{path}: {name} is no setting{_nearest(name, known)}" for name in wrong))
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+class Settings(BaseSettings):
+    """What a process of Interlock reads. Subclass it to add a service's own fields."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        validate_default=False,
+        frozen=True,
+    )
+    refuse_unknown: ClassVar[bool] = True
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address of the API port; 0.0.0.0 or :: for every one.")
+    port: Port = Field(8080, description="The API port: gRPC, gRPC-Web, Connect and REST; 0 takes a free one.")
+    operations_host: str = Field("127.0.0.1", min_length=1, description="Address of the operations port.")
+    operations_port: Port = Field(
+        9090, description="The operations port: /livez /readyz /metrics /admin, without TLS; 0 switches it off."
+    )
+    workers: int = Field(1, ge=1, le=1024, description="Worker processes that share the ports.")
+    environment: Literal["development", "production"] = Field(
+        "development", description="In production a worker that hangs is replaced."
+    )
+    drain_limit: Duration = Field(
+        timedelta(seconds=30), description="How long calls in flight may go on once the process is told to stop."
+    )
+    readiness_grace: Duration = Field(
+        timedelta(), description="How long to go on accepting while already not ready, so that balancers notice."
+    )
+    start_limit: Duration = Field(timedelta(seconds=60), description="How long a worker may take to become ready.")
+    hang_limit: Duration = Field(
+        timedelta(seconds=30), description="In production, a worker silent for so long is replaced; 0: never."
+    )
+    max_requests: int = Field(0, ge=0, description="Requests after which a worker is replaced; 0: never.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level that is logged."
+    )
+    log_format: Literal["auto", "json", "pretty"] = Field(
+        "auto", description="json, pretty, or auto: pretty on a terminal, else json."
+    )
+
+    tls_certificate: Path | None = Field(None, description="PEM certificate chain; with tls_key it switches TLS on.")
+    tls_key: Path | None = Field(None, description="PEM private key of tls_certificate, not encrypted.")
+    tls_client_authorities: Path | None = Field(
+        None, description="PEM authorities; when set, every client must show a certificate of theirs (mutual TLS)."
+    )
+    tls_poll: Duration = Field(
+        timedelta(seconds=5), description="How often the certificate files are looked at for a change; 0: never."
+    )
+
+    request_bytes: ByteSize = Field(4 << 20, description="The largest request message or REST body.")
+    reply_bytes: ByteSize = Field(4 << 20, description="The largest reply message.")
+    header_bytes: ByteSize = Field(16 << 10, description="The largest header block of a request.")
+    header_fields: int = Field(100, ge=1, description="The most header fields of a request.")
+    header_timeout: Duration = Field(timedelta(seconds=10), description="How long a request head may take to arrive.")
+    body_idle_timeout: Duration = Field(
+        timedelta(seconds=60), description="How long a request body may pause while it arrives; 0: for ever."
+    )
+    stream_idle_timeout: Duration = Field(
+        timedelta(minutes=5), description="How long a client stream or a streamed reply may be silent; 0: for ever."
+    )
+    keep_alive: Duration = Field(timedelta(minutes=2), description="How long an idle connection is kept open.")
+    max_connections: int = Field(0, ge=0, description="Connections of one worker; 0: as many as the system allows.")
+    max_concurrent_streams: int = Field(256, ge=1, description="Calls at a time on one HTTP/2 connection.")
+    stream_window_bytes: ByteSize = Field(
+        1 << 20, ge=65535, description="How much of an unread upload is held for one stream."
+    )
+    connection_window_bytes: ByteSize = Field(
+        4 << 20, ge=65535, description="How much of all unread uploads is held for one connection."
+    )
+
+    operations: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description='Contract overrides by operation: {"api.order.v1.OrderService/GetOrder": {"timeout": "5s"}}.',
+    )
+    upstreams: dict[str, str] = Field(default_factory=dict, description="Addresses of neighbours, by name.")
+
+    def upstream(self, name: str) -> str:
+        """Return the address of the neighbour called `name`; `MissingUpstream` tells how to set it."""
+        key = re.sub(r"[^a-z0-9]", "_", name.lower())
+        for candidate in (name, key):
+            if candidate in self.upstreams:
+                return self.upstreams[candidate]
+        known = f" (known: {', '.join(sorted(self.upstreams))})" if self.upstreams else ""
+        raise MissingUpstream(
+            f"no address for the upstream {name!r}{known}: set {PREFIX}UPSTREAMS__{key.upper()}=host:port, "
+            f"or {key} in the table [upstreams] of interlock.toml"
+        )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_certificate"
+            raise ValueError(f"TLS needs both tls_certificate and tls_key; {PREFIX}{missing.upper()} is missing")
+        if self.tls_client_authorities is not None and self.tls_certificate is None:
+            raise ValueError(f"mutual TLS needs a server certificate too: set {PREFIX}TLS_CERTIFICATE and _TLS_KEY")
+        if self.port and self.port == self.operations_port and self.host == self.operations_host:
+            raise ValueError(
+                f"port and operations_port are both {self.port}; set {PREFIX}OPERATIONS_PORT to another, or to 0"
+            )
+        if self.stream_window_bytes > self.connection_window_bytes:
+            raise ValueError("stream_window_bytes is larger than connection_window_bytes, which all streams share")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the sources in order, strongest first; the secrets directory is INTERLOCK_SECRETS or /run/secrets."""
+        directory = os.environ.get(PREFIX + "SECRETS")
+        if directory and not Path(directory).is_dir():
+            raise SettingsError(f"{PREFIX}SECRETS names {directory}, and there is no such directory")
+        if not directory and Path("/run/secrets").is_dir():
+            directory = "/run/secrets"
+        secrets = SecretsSettingsSource(settings_cls, secrets_dir=directory) if directory else file_secret_settings
+        return init_settings, env_settings, dotenv_settings, secrets, _Toml(settings_cls)
+
+
+class ProcessSettings(Settings):
+    """What the parent process reads, which knows nothing of the fields that a service added."""
+
+    refuse_unknown: ClassVar[bool] = False
+
+
+def explain(error: ValidationError | SettingsError, settings_class: type[BaseSettings] = Settings) -> str:
+    """Return what is wrong with the settings, a line each, naming the variable and what to do."""
+    if isinstance(error, SettingsError):
+        return _explain_source(error, settings_class)
+    prefix = settings_class.model_config.get("env_prefix") or ""
+    lines = []
+    for each in error.errors(include_url=False):
+        path = [str(part) for part in each["loc"]]
+        message = each["msg"].removeprefix("Value error, ")
+        if not path:
+            lines.append(message)
+            continue
+        variable = prefix + "__".join(path).upper()
+        dotted = ".".join(path)
+        if each["type"] == "missing":
+            lines.append(f"{variable} is not set; set it in the environment or .env, or {dotted} in interlock.toml")
+        else:
+            lines.append(f"{variable}: {message}{_given(path[0], each['input'])} (or {dotted} in interlock.toml)")
+    return "\n".join(lines)
+
+
+def _given(field: str, value: object) -> str:
+    """Quote a wrong value of one of our own fields; a service's own field may hold a secret."""
+    known = Settings.model_fields
+    return f"; it is {value!r}" if field in known and isinstance(value, str | int | float) else ""
+
+
+def _explain_source(error: SettingsError, settings_class: type[BaseSettings]) -> str:
+    message = str(error)
+    match = re.search(r'error parsing value for field "(\w+)" from source "(\w+)"', message)
+    if match is None:
+        return message
+    prefix = settings_class.model_config.get("env_prefix") or ""
+    return (
+        f"{prefix}{match[1].upper()} must be JSON, or be given by parts: {prefix}{match[1].upper()}__NAME=value"
+        f" ({match[2]}: {error.__cause__})"
+    )

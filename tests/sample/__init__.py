@@ -1,0 +1,1 @@
+"""The sample project: one contract for every kind of test."""

@@ -1,0 +1,1 @@
+"""The same scenarios through every door: in process, over gRPC, over REST."""

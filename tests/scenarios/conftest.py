@@ -1,0 +1,55 @@
+"""The sample app behind every door."""
+
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from grpc import aio
+
+from interlock import App
+from interlock.server import serving
+from tests.sample.gen.sample.v1.sample_rpc import SampleServiceClient
+from tests.sample.handlers import Sample, make
+from tests.scenarios.doors import Door, Grpcio, Rest, Typed
+
+DOORS = ("in process", "client", "grpcio", "rest")
+RPC_DOORS = ("in process", "client", "grpcio")
+TYPED_DOORS = ("in process", "client")
+
+
+@pytest.fixture
+def sample() -> Sample:
+    """The handlers, to look into."""
+    return Sample()
+
+
+@pytest.fixture
+def app(sample: Sample) -> App:
+    """The app under test; a test may override it."""
+    return make(sample)
+
+
+@pytest.fixture(params=DOORS)
+async def door(request: pytest.FixtureRequest, app: App) -> AsyncIterator[Door]:
+    """One door after the other; parametrize it indirectly to choose."""
+    async for opened in opened_door(request.param, app):
+        yield opened
+
+
+async def opened_door(name: str, app: App) -> AsyncIterator[Door]:
+    """Open one door to a started app and close it after."""
+    if name == "in process":
+        async with app, SampleServiceClient(app) as client:
+            yield Typed(name, client)
+        return
+    async with serving(app) as address:
+        if name == "client":
+            async with SampleServiceClient(str(address)) as client:
+                yield Typed(name, client)
+        elif name == "grpcio":
+            options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+            async with aio.insecure_channel(str(address), options) as channel:
+                yield Grpcio(channel)
+        else:
+            async with httpx2.AsyncClient(base_url=address.url) as client:
+                yield Rest(client)
