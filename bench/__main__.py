@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the arguments ask for; return the exit code."""
     options = _parser().parse_args(arguments)
     effort = Effort(options.rounds or (2 if options.quick else 5), 0.2 if options.quick else 1.0)
-    console = Console(soft_wrap=True)
+    console = report.console()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if options.what == "profile":

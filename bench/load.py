@@ -25,11 +25,15 @@ class WrongReply(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What is sent: a path with a gRPC body, or a GET without one; `check` makes one call and sizes its reply."""
+    """What is sent: a path with a gRPC body, or a GET without one; `check` makes one call and sizes its reply.
+
+    `requests` is how many make a full round.
+    """
 
     path: str
     check: Callable[[int], int]
     body: bytes = b""
+    requests: int = 20_000
     connections: int = 4
     streams: int = 16
 
@@ -116,5 +120,5 @@ def _read_order(port: int) -> int:
 
 _REQUEST = GetOrderRequest(order_id=reference.ORDER_ID).to_binary()  # one for the stream too: both hold but the id
 UNARY = Work(path=reference.UNARY, body=_frame(_REQUEST), check=_get_order)
-STREAM = Work(path=reference.STREAM, body=_frame(_REQUEST), check=_watch_order_status, streams=1)
+STREAM = Work(path=reference.STREAM, body=_frame(_REQUEST), check=_watch_order_status, requests=60, streams=1)
 REST = Work(path=reference.REST + reference.ORDER_ID, check=_read_order, connections=64, streams=1)

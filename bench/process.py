@@ -15,7 +15,9 @@ MEBIBYTE = 1 << 20
 
 def imports(effort: Effort) -> Section:
     """Measure how long `import interlock` and `interlock --help` take."""
-    section = Section("import", "Start of a process", "wall clock of the whole process, in turn; start of python included")
+    section = Section(
+        "import", "Start of a process", "wall clock of the whole process, in turn; start of python included"
+    )
     beside = shutil.which("interlock", path=str(Path(sys.executable).parent))
     script = [beside] if beside else [sys.executable, "-m", "interlock.cli"]
     commands = {

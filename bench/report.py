@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,21 @@ PACKAGES = (
 )  # fmt: skip
 
 
+def console() -> Console:
+    """Return where tables go: as wide as they need be when that is no terminal."""
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
 def show(section: Section, console: Console) -> None:
     """Print a section: a row a subject, a column a quantity, the goal beside its figure."""
     quantities = list(dict.fromkeys(figure.quantity for figure in section.figures))
     found = {(figure.subject, figure.quantity): figure for figure in section.figures}
     table = Table(title=section.title, caption=section.how, title_justify="left", caption_justify="left", box=None)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for quantity in quantities:
-        table.add_column(quantity, justify="right")
-        table.add_column("")
+        unit = next(figure.unit for figure in section.figures if figure.quantity == quantity)
+        table.add_column(f"{quantity}\n{unit}", justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
     for subject in dict.fromkeys(figure.subject for figure in section.figures):
         cells: list[str | Text] = [subject]
         for quantity in quantities:
@@ -48,7 +54,7 @@ def show(section: Section, console: Console) -> None:
 
 def _value(figure: Figure) -> str:
     spread = f" ({_number(min(figure.values))}–{_number(max(figure.values))})" if len(figure.values) > 1 else ""
-    return f"{_number(figure.median)} {figure.unit}{spread}"
+    return f"{_number(figure.median)}{spread}"
 
 
 def _goal(figure: Figure) -> Text:
@@ -68,7 +74,7 @@ def write(sections: Iterable[Section], path: Path) -> None:
     """Write sections as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": f"python -m bench {' '.join(sys.argv[1:])}".strip(),
         "machine": machine(),
         "versions": versions(),

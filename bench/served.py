@@ -43,7 +43,7 @@ def unary(effort: Effort) -> Section:
         "Unary gRPC: one id in, an order of three items out",
         "h2load, 4 connections with 16 calls each; the server has one core, the load generator another",
     )
-    measured = _compare(section, UNARY_PEERS, load.UNARY, effort, effort.of(20_000))
+    measured = _compare(section, UNARY_PEERS, load.UNARY, effort)
     goals = {CPU: Goal(90, at_most=True), RATE: Goal(10_000), GRPC_AIO.name: Goal(4)}
     _tell(section, measured, goals, "request")
     return section
@@ -56,7 +56,7 @@ def rest(effort: Effort) -> Section:
         "REST over HTTP/1.1: GET the same order",
         "h2load --h1, 64 connections with one request at a time; one core each",
     )
-    measured = _compare(section, (INTERLOCK, FASTAPI), load.REST, effort, effort.of(20_000))
+    measured = _compare(section, (INTERLOCK, FASTAPI), load.REST, effort)
     goals = {CPU: Goal(80, at_most=True), FASTAPI.name: Goal(2.2)}
     _tell(section, measured, goals, "request")
     return section
@@ -69,7 +69,7 @@ def stream(effort: Effort) -> Section:
         f"Server stream over gRPC: {STREAM_LENGTH:,} small messages a call",
         "h2load, 4 connections with one call at a time; one core each",
     )
-    measured = _compare(section, (INTERLOCK, GRPC_AIO), load.STREAM, effort, max(4, effort.of(60)))
+    measured = _compare(section, (INTERLOCK, GRPC_AIO), load.STREAM, effort)
     each = {
         name: [Measured(one.cpu / STREAM_LENGTH, one.rate * STREAM_LENGTH) for one in rounds]
         for name, rounds in measured.items()
@@ -88,7 +88,7 @@ def workers(effort: Effort) -> Section:
     one, two = Peer("1 worker", "interlock", ("1",)), Peer("2 workers", "interlock", ("2",))
     cores = Cores.available()
     cores = Cores(cores.all, cores.all, cores.all)
-    measured = _compare(section, (one, two), replace(load.UNARY, connections=8), effort, effort.of(20_000), cores)
+    measured = _compare(section, (one, two), replace(load.UNARY, connections=8), effort, cores)
     for peer in (one, two):
         _tell_one(section, peer.name, measured[peer.name], {}, "request")
     both = ratios([each.cpu for each in measured[one.name]], [each.cpu for each in measured[two.name]])
@@ -97,11 +97,12 @@ def workers(effort: Effort) -> Section:
 
 
 def _compare(
-    section: Section, peers: Iterable[Peer], work: Work, effort: Effort, requests: int, cores: Cores | None = None
+    section: Section, peers: Iterable[Peer], work: Work, effort: Effort, cores: Cores | None = None
 ) -> dict[str, list[Measured]]:
     """Measure every peer once a round; those that do not start are noted in the section, ours must."""
     load.require()
     chosen = cores or Cores.available()
+    requests = max(work.connections, effort.of(work.requests))
     measured: dict[str, list[Measured]] = {}
     with ExitStack() as running:
         servers: dict[str, Server] = {}
@@ -114,7 +115,7 @@ def _compare(
                 section.missing[peer.name] = str(reason)
                 continue
             servers[peer.name] = server
-            load.send(server, work, max(work.connections, requests // 5), chosen.load)  # warm
+            load.send(server, work, max(work.connections, requests // 5), chosen.load)  # to warm up
         for _ in range(effort.rounds):
             for name, server in servers.items():
                 measured.setdefault(name, []).append(load.send(server, work, requests, chosen.load))

@@ -3,10 +3,10 @@
 import asyncio
 
 from grpc import aio
-from shop.gen.api.order.v1.order_pb import GetOrderRequest, Order
 
 from bench import reference
 from bench.clients import measure, target
+from shop.gen.api.order.v1.order_pb import GetOrderRequest, Order
 
 
 async def main() -> None:

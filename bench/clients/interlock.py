@@ -2,11 +2,10 @@
 
 import asyncio
 
-from shop.gen.api.order.v1.order_pb import Order
-from shop.gen.api.order.v1.order_rpc import OrderServiceClient
-
 from bench import reference
 from bench.clients import measure, target
+from shop.gen.api.order.v1.order_pb import Order
+from shop.gen.api.order.v1.order_rpc import OrderServiceClient
 
 
 async def main() -> None:

@@ -85,7 +85,6 @@ class Orders(OrderService):
             kept = Order(id=order.id, status=order.status, etag=order.etag, created_at=order.created_at)
             apply_mask(order, wanted, request.update_mask)
             apply_mask(order, kept, FieldMask(paths=["id", "status", "etag", "created_at"]))
-            require(customer_id=bool(order.customer_id), items=bool(order.items))
             order.total = total(order.items)
 
         return await self.store.change(wanted.id, change, etag=wanted.etag)
@@ -169,15 +168,6 @@ def require_pending(order: Order) -> None:
     """Refuse a change to an order that is no longer PENDING."""
     if order.status != OrderStatus.PENDING:
         raise FailedPrecondition(f"the order is {order.status.name}", reason="ORDER_NOT_PENDING")
-
-
-def require(**given: bool) -> None:
-    """Refuse a request that lacks one of the named fields."""
-    missing = [
-        Violation(field=f"order.{name}", description="must not be empty") for name, there in given.items() if not there
-    ]
-    if missing:
-        raise InvalidArgument("the order is incomplete", violations=missing)
 
 
 def position(order: Order, product_id: str) -> int:

@@ -29,7 +29,7 @@ _HOW = "How it runs"
 _TLS = "TLS"
 
 
-def serve(
+def serve(  # noqa: PLR0917 - typer makes options of parameters
     target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="Such as shop.orders:make.")],
     host: Annotated[
         str | None, typer.Option(help="Address of the API port. [127.0.0.1]", rich_help_panel=_WHERE)
@@ -78,7 +78,6 @@ def serve(
         typer.Option(help="PEM authorities; every client must show a certificate of theirs.", rich_help_panel=_TLS),
     ] = None,
 ) -> None:
-    """Serve the app that MODULE:FUNCTION makes, until Ctrl-C or SIGTERM."""
     flags = {
         "HOST": host,
         "PORT": port,

@@ -28,10 +28,11 @@ class NotGenerated(Exception):
 def generate(project: Project, *, check: bool = False) -> list[Path]:
     """Write what is not up to date and remove what is left over; return those paths, sorted.
 
-    With `check` nothing is touched. ContractError lists the contract's mistakes; then nothing is touched either.
+    With `check` nothing is touched. ContractError lists the contract's mistakes, NotGenerated names a file in the way;
+    then nothing is touched either.
     """
     wanted = {project.output / name: content for name, content in outputs(compile_contract(project)).items()}
-    written = {path: content for path, content in wanted.items() if _current(path) != content}
+    written = {path: content for path, content in wanted.items() if _is_stale(path, content)}
     left_over = [path for path in _generated(project.output) if path not in wanted]
     if not check:
         for path, content in written.items():
@@ -67,7 +68,9 @@ def _messages(request: CodeGeneratorRequest) -> list[CodeGeneratorResponse.File]
     packages = ((each.name, package_of(each.name)) for each in request.proto_file)
     mapped = [f"map_imports={name}:{package}" for name, package in packages if package not in (None, "protobuf.wkt")]
     asked = CodeGeneratorRequest(
-        file_to_generate=request.file_to_generate, proto_file=request.proto_file, parameter=",".join(mapped)
+        file_to_generate=request.file_to_generate,
+        proto_file=request.proto_file,
+        parameter=",".join(["init_files=false", *mapped]),
     )
     command = [sys.executable, "-c", "from protoc_gen_py import main; main()"]
     result = subprocess.run(command, input=asked.to_binary(), capture_output=True, check=True)  # noqa: S603 - fixed text
@@ -77,8 +80,15 @@ def _messages(request: CodeGeneratorRequest) -> list[CodeGeneratorResponse.File]
     return list(response.file)
 
 
-def _current(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
+def _is_stale(path: Path, content: bytes) -> bool:
+    if not path.exists():
+        return True
+    there = path.read_bytes()
+    if path.suffix == ".py" and not there.startswith(HEADERS):
+        if path.name != "__init__.py":
+            raise NotGenerated(f"{path} is not generated code, but generated code belongs there: move it away")
+        return False  # a package that is the user's own
+    return there != content
 
 
 def _generated(directory: Path) -> Iterator[Path]:
@@ -88,11 +98,6 @@ def _generated(directory: Path) -> Iterator[Path]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    there = _current(path)
-    if there is not None and path.suffix == ".py" and not there.startswith(HEADERS):
-        if path.name == "__init__.py":
-            return
-        raise NotGenerated(f"{path} is not generated code, but generated code belongs there: move it away")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from protobuf import DescField, DescFieldValueList, DescFieldValueMap, DescFieldValueMessage, DescMessage, Message
+from protobuf.wkt.google.protobuf.field_mask_pb import FieldMask
 from protovalidate import CompilationError, Validator, Violation
 from protovalidate._gen.buf.validate import validate_pb
 
@@ -36,7 +37,8 @@ def decode(operation: Operation) -> Middleware:
 def validate(validator: Validator) -> Layer:
     """Check requests by their `buf.validate` rules; left out where no rule can apply.
 
-    ValueError at start for a rule that does not compile.
+    Of a partial update (a request with an `update_mask` beside its resource, AIP-134) only the fields that the mask
+    names are checked. ValueError at start for a rule that does not compile.
     """
 
     def layer(operation: Operation) -> Middleware | None:
@@ -49,6 +51,7 @@ def validate(validator: Validator) -> Layer:
                 f"{operation.source}: a buf.validate rule of {operation} does not compile: {wrong}"
             ) from wrong
         collect = validator.collect_violations
+        resource = masked_resource(operation.request_type.desc())
 
         if operation.kind.client_streams:
 
@@ -65,7 +68,10 @@ def validate(validator: Validator) -> Layer:
             return validate_stream
 
         async def validate_one(call: Call, proceed: Handler) -> Reply:
-            if found := collect(call.request):
+            found = collect(call.request)
+            if found and resource:
+                found = [each for each in found if _in_mask(each, resource, call.request.update_mask)]
+            if found:
                 raise _invalid(found)
             return await proceed(call)
 
@@ -81,6 +87,29 @@ def _invalid(found: list[Violation]) -> InvalidArgument:
     ]
     named = ", ".join(dict.fromkeys(each.field for each in violations if each.field))
     return InvalidArgument(f"invalid request: {named}" if named else "invalid request", violations=violations)
+
+
+def masked_resource(message: DescMessage) -> str:
+    """Return the field that an `update_mask` beside it is about, empty where the request is no partial update."""
+    held = {
+        field.name: field.value.message.type_name
+        for field in message.fields
+        if isinstance(field.value, DescFieldValueMessage)
+    }
+    if held.pop("update_mask", "") != "google.protobuf.FieldMask" or len(held) != 1:
+        return ""
+    return next(iter(held))
+
+
+def _in_mask(violation: Violation, resource: str, mask: FieldMask | None) -> bool:
+    paths = list(mask.paths) if mask is not None else []
+    if not paths or "*" in paths:
+        return True
+    names = [element.field_name for element in (violation.proto.field.elements if violation.proto.field else ())]
+    if names[:1] != [resource]:
+        return True
+    inside = names[1:]
+    return any(inside[: len(path)] == path for path in (each.split(".") for each in paths))
 
 
 def field_path(path: validate_pb.FieldPath | None) -> str:

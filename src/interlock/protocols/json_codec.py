@@ -33,9 +33,9 @@ def depth_exceeds(data: bytes, limit: int) -> bool:
     brackets = data.translate(_QUOTES, _NOT_QUOTES).replace(b'""', b"")
     if b'"' in brackets:
         brackets = b"".join(brackets.split(b'"')[::2])
-    for _ in range(_PEELS):  # each takes the innermost pairs away; few documents leave anything
+    depth = min(_PEELS, limit)
+    for _ in range(depth):  # each takes the innermost pairs away; few documents leave anything
         brackets = brackets.replace(b"[]", b"")
-    depth = _PEELS
     for start in range(0, len(brackets), _CHUNK):
         steps = array("b", brackets[start : start + _CHUNK].translate(_STEPS))
         depths = list(accumulate(steps, initial=depth))
@@ -69,9 +69,12 @@ def field_from_json(message_type: type[M], name: str, data: bytes, *, depth: int
     return from_json(message_type, json.dumps({name: value}).encode(), depth=depth + 1)
 
 
-def to_json(message: "Message[Any]") -> str:
-    """Encode for REST: proto names, enums by name, fields without presence always there."""
-    return message.to_json(use_proto_field_name=True, always_emit_implicit=True, registry=registry_of(type(message)))
+def to_json(message: "Message[Any]", registry: Registry | None = None) -> str:
+    """Encode for REST: proto names, enums by name, fields without presence always there.
+
+    `registry` is what `registry_of` says of the message's type.
+    """
+    return message.to_json(use_proto_field_name=True, always_emit_implicit=True, registry=registry)
 
 
 _registries: dict[DescMessage, Registry | None] = {}

@@ -3,10 +3,12 @@
 import re
 from functools import lru_cache
 
-from interlock.errors import Cancelled, InvalidArgument, TooLarge, UnsupportedMediaType
+from interlock.call import Call
+from interlock.errors import InvalidArgument, TooLarge, UnsupportedMediaType
 from interlock.metadata import Metadata
 from interlock.protocols.grpc_server import Receive, Scope
 from interlock.protocols.grpc_wire import gunzipped
+from interlock.protocols.serving import left
 
 JSON = b"application/json"
 MERGE_PATCH = b"application/merge-patch+json"
@@ -40,42 +42,43 @@ def check_content(metadata: Metadata, *, patch: bool) -> bool:
     raise UnsupportedMediaType("Content-Encoding must be gzip or identity")
 
 
-async def read_body(metadata: Metadata, receive: Receive, limit: int, *, patch: bool) -> bytes:
+async def read_body(call: Call, receive: Receive, limit: int, *, patch: bool) -> bytes:
     """Return the body, decompressed; empty where there is none. No more than `limit` bytes are read or inflated."""
-    length = metadata.header(b"content-length")
+    length = call.metadata.header(b"content-length")
     if length is not None and length.isdigit() and (len(length) > 18 or int(length) > limit):
         raise TooLarge(f"the body is larger than the limit of {limit} bytes")
-    body, more = await _next(receive)
+    body, more = await _next(call, receive)
     while more and not body:
-        body, more = await _next(receive)
+        body, more = await _next(call, receive)
     if not body:
         return body
-    compressed = check_content(metadata, patch=patch)
+    compressed = check_content(call.metadata, patch=patch)
     if more:
-        body = await _whole(body, receive, limit)
+        body = await _whole(call, body, receive, limit)
     if len(body) > limit:
         raise TooLarge(f"the body is larger than the limit of {limit} bytes")
     return gunzipped(body, limit) if compressed else body
 
 
-async def _next(receive: Receive) -> tuple[bytes, bool]:
+async def _next(call: Call, receive: Receive) -> tuple[bytes, bool]:
     event = await receive()
     if event["type"] == "http.disconnect":
-        raise Cancelled("the caller left")
+        raise left(call)
     return event.get("body", b""), event.get("more_body", False)
 
 
-async def _whole(body: bytes, receive: Receive, limit: int) -> bytes:
+async def _whole(call: Call, body: bytes, receive: Receive, limit: int) -> bytes:
     whole = bytearray(body)
     more = True
     while more and len(whole) <= limit:
-        body, more = await _next(receive)
+        body, more = await _next(call, receive)
         whole += body
     return bytes(whole)
 
 
-async def refuse_body(scope: Scope, metadata: Metadata, receive: Receive) -> None:
+async def refuse_body(call: Call, scope: Scope, receive: Receive) -> None:
     """Refuse a body where the contract has none; HTTP/1 announces one in its head, HTTP/2 may just send it."""
+    metadata = call.metadata
     length = metadata.header(b"content-length")
     if length is not None:
         announced = length != b"0"
@@ -84,7 +87,7 @@ async def refuse_body(scope: Scope, metadata: Metadata, receive: Receive) -> Non
     elif scope.get("http_version", "1.1")[0] == "1":
         return
     else:
-        event = await receive()
-        announced = bool(event.get("body")) or bool(event.get("more_body"))
+        body, more = await _next(call, receive)
+        announced = more or bool(body)
     if announced:
         raise InvalidArgument("this request takes no body")

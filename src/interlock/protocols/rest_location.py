@@ -51,7 +51,7 @@ def _locate(template: PathTemplate, reply: DescMessage, request: DescMessage) ->
         segments = list(template.segments)
         for variable, fields, in_reply in reversed(sources):
             value = _value(made if in_reply else asked, fields)
-            if value in (None, ""):
+            if value in (None, "", ".", ".."):  # dots would be resolved away
                 return None
             several = variable.end != variable.start + 1
             segments[variable.start : variable.end] = [quote(str(value), safe="/-._~" if several else "-._~")]

@@ -11,7 +11,7 @@ from interlock.call import Call
 from interlock.contract.model import HttpBinding, Operation, Service
 from interlock.contract.rest_shape import data_field, element_of, is_repeated, message_of, success_status
 from interlock.errors import Internal
-from interlock.protocols.json_codec import to_json
+from interlock.protocols.json_codec import registry_of, to_json
 from interlock.protocols.rest_location import Locate
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -37,6 +37,7 @@ class ReplyWriter:
     def __init__(self, operation: Operation, binding: HttpBinding, limit: int, locate: Locate | None) -> None:
         self.status = success_status(operation, binding)
         self._limit = limit
+        self._registry = registry_of(operation.reply_type)
         self._locate = locate
         self._streams = operation.kind.server_streams
         version = Service(name=operation.service, operations=()).version
@@ -67,7 +68,7 @@ class ReplyWriter:
         return self.status, headers, body
 
     def _body(self, reply: "Message[Any]", request_id: str) -> bytes:
-        data = to_json(reply) if self._part is None else self._part.text(reply)
+        data = to_json(reply, self._registry) if self._part is None else self._part.text(reply)
         more = "" if self._page is None else self._page.text(reply)
         # the id has passed Call's check: it needs no escapes
         body = (
@@ -79,7 +80,7 @@ class ReplyWriter:
 
     def line(self, message: "Message[Any]") -> bytes:
         """Return one message of a stream as a line of JSON; Internal if it is larger than its limit."""
-        line = f'{{"data":{to_json(message)}}}\n'.encode()
+        line = f'{{"data":{to_json(message, self._registry)}}}\n'.encode()
         if len(line) > self._limit:
             raise Internal(f"the reply of {len(line)} bytes is larger than the limit of {self._limit}")
         return line
@@ -93,6 +94,7 @@ class _Part:
 
     def __init__(self, reply_type: "type[Message[Any]]", field: DescField) -> None:
         self._type = reply_type
+        self._registry = registry_of(reply_type)
         self._field = field
         probe = reply_type()
         message = message_of(field)
@@ -109,12 +111,12 @@ class _Part:
         field = self._field
         message = message_of(field)
         if message is not None:
-            return to_json(reply[field]) if field in reply else "null"
+            return to_json(reply[field], self._registry) if field in reply else "null"
         if _explicit(field) and field not in reply:
             return "null"
         alone = self._type()
         alone[field] = reply[field]
-        text = to_json(alone)
+        text = to_json(alone, self._registry)
         return text[self._start : len(text) - self._behind]
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from protobuf import Message
 
+from interlock.call import Call
 from interlock.contract.model import HttpBinding, Operation
 from interlock.contract.path_template import Variable
 from interlock.contract.rest_shape import body_message, plain_message_of, resolve, update_mask
 from interlock.errors import InvalidArgument, Violation
-from interlock.metadata import Metadata
 from interlock.protocols.grpc_server import Receive, Scope
 from interlock.protocols.json_codec import field_from_json, from_json
 from interlock.protocols.rest_body import read_body, refuse_body
@@ -41,18 +41,19 @@ class RequestBinder:
         self._resource = resource
         self._drop = output_only_dropper(resource) if resource is not None else None
         prefix = f"{binding.body}."
-        self._bound = frozenset(path.name.removeprefix(prefix) for _, path in self._variables)
+        inside = (path.name for _, path in self._variables if path.name.startswith(prefix))
+        self._bound = frozenset(name.removeprefix(prefix) for name in inside)
 
-    async def bind(self, scope: Scope, metadata: Metadata, receive: Receive, segments: list[str]) -> Message[Any]:
+    async def bind(self, call: Call, scope: Scope, receive: Receive, segments: list[str]) -> Message[Any]:
         """Read the request and return its message."""
         body = self.binding.body
         if not body:
-            await refuse_body(scope, metadata, receive)
+            await refuse_body(call, scope, receive)
             request: Message[Any] = self._type()
             data = b""
         else:
             patch = self.binding.verb == "PATCH"
-            data = await read_body(metadata, receive, self._limits.request_bytes, patch=patch)
+            data = await read_body(call, receive, self._limits.request_bytes, patch=patch)
             request = self._whole(data) if body == "*" else self._field(data)
         query = scope.get("query_string", b"")
         given = self._query.bind(query, request) if query else frozenset[str]()
@@ -89,8 +90,13 @@ class RequestBinder:
         mask = self._mask
         if mask is None or self._resource is None:
             return
-        patched = self.binding.verb == "PATCH"
-        paths = (changed_paths(self._resource, data, self._bound) if data else []) if patched else ["*"]
+        paths = ["*"]
+        if self.binding.verb == "PATCH":
+            changed = changed_paths(self._resource, data, self._bound) if data else []
+            # an empty mask means "everything" (AIP-134): to change nothing, name what the path gives anyway
+            paths = changed or sorted(self._bound)
+            if not paths:
+                raise InvalidArgument("the body names no field to change")
         request[mask] = mask.value.message.type(paths=paths)  # type: ignore[union-attr]  # a FieldMask
 
     def _put_variable(self, request: Message[Any], variable: Variable, path: FieldPath, segments: list[str]) -> None:
@@ -114,14 +120,12 @@ def _at(field: str, description: str) -> InvalidArgument:
 class RestIncoming:
     """The request as the front holds it; `binding` is the route that it came by, for those who log and count."""
 
-    __slots__ = ("_binder", "_metadata", "_receive", "_scope", "_segments")
+    __slots__ = ("_binder", "_call", "_receive", "_scope", "_segments")
 
-    def __init__(
-        self, binder: RequestBinder, scope: Scope, metadata: Metadata, receive: Receive, segments: list[str]
-    ) -> None:
+    def __init__(self, binder: RequestBinder, call: Call, scope: Scope, receive: Receive, segments: list[str]) -> None:
         self._binder = binder
         self._scope = scope
-        self._metadata = metadata
+        self._call = call
         self._receive = receive
         self._segments = segments
 
@@ -132,7 +136,7 @@ class RestIncoming:
 
     async def message(self) -> Message[Any]:
         """Return the request, see `Incoming`."""
-        return await self._binder.bind(self._scope, self._metadata, self._receive, self._segments)
+        return await self._binder.bind(self._call, self._scope, self._receive, self._segments)
 
     async def messages(self) -> AsyncIterator[Message[Any]]:
         """Yield the one request: REST has no stream of them."""

@@ -102,7 +102,7 @@ class RestServer:
         try:
             current_call.set(call)
             call.deadline = _deadline(metadata, endpoint.timeout)
-            call.incoming = RestIncoming(route.binder, scope, metadata, receive, found.segments)
+            call.incoming = RestIncoming(route.binder, call, scope, receive, found.segments)
             accept = metadata.header(b"accept")
             if accept is not None and accept != b"*/*":
                 check_accept(accept, route.produces)

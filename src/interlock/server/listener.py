@@ -98,7 +98,7 @@ class Listener:
             raise StartError(f"TLS certificate and key do not serve: {error}") from error
 
     async def _begin(self, prepared: Any) -> h2corn.Server:
-        server = h2corn.Server(self._app, self._config)  # type: ignore[arg-type]
+        server = h2corn.Server(self._app, self._config)
         descriptors = [os.dup(each.fileno()) for each in self._sockets]
         task = asyncio.create_task(server._serve_worker_fds(descriptors, prepared_tls=prepared))
         self._serving.add(task)

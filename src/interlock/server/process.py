@@ -24,15 +24,17 @@ def run(
     *,
     ready: Callable[[Service], None],
     attend: Callable[[Service, Callable[[], None]], None] = lambda _service, _stop: None,
-    on_interrupt: bool = True,
+    supervised: bool = False,
 ) -> int:
     """Serve `target` on these sockets until SIGTERM (or Ctrl-C); return the exit code.
 
-    `ready` is called once requests are answered; `attend` right before, with the service and what makes it stop.
+    A `supervised` process leaves Ctrl-C and the end of the port to its parent. `ready` is called once requests are answered; `attend` right before, with the service and what makes it stop.
     `StartError` where the app is not fit to serve.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        closed = runner.run(_run(target, api, operations, ready, attend, on_interrupt))
+        closed = runner.run(
+            _run(lambda: Service(load(target), api, operations, shared=supervised), ready, attend, supervised)
+        )
         if not closed:
             log.warning("a call ignored its cancellation; the process ends without it")
             _leave(0)
@@ -40,19 +42,17 @@ def run(
 
 
 async def _run(
-    target: str,
-    api: Sequence[socket.socket],
-    operations: Sequence[socket.socket],
+    make: Callable[[], Service],
     ready: Callable[[Service], None],
     attend: Callable[[Service, Callable[[], None]], None],
-    on_interrupt: bool,
+    supervised: bool,
 ) -> bool:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    if on_interrupt:
+    if not supervised:
         loop.add_signal_handler(signal.SIGINT, _interrupt, stopped)
-    service = Service(load(target), api, operations)
+    service = make()
     loop.add_signal_handler(signal.SIGHUP, _hang_up, service)
     attend(service, stopped.set)
     starting = asyncio.create_task(service.start())

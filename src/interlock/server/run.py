@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from interlock.server.application import StartError
 from interlock.server.banner import banner
-from interlock.server.sockets import close, listen
+from interlock.server.sockets import close, listen, silence
 
 if TYPE_CHECKING:
     from interlock.server.service import Service
@@ -115,7 +115,7 @@ def _serve_with_workers(
         supervisor = Supervisor(
             spawner,
             settings.workers,
-            close_sockets=lambda: close([*api, *operations]),
+            close_sockets=lambda: silence(api),
             announce=announce,
             hang_limit=settings.hang_limit.total_seconds() if settings.environment == "production" else 0.0,
             end_limit=RELOAD_END_LIMIT if reload else None,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from interlock.server.application import Application, Receive, Scope, Send, StartError, told
 from interlock.server.certificates import CertificateFiles, Rotation
 from interlock.server.listener import CUT_MARGIN, Listener, api_config, operations_config
+from interlock.server.sockets import close, silence
 from interlock.settings import Settings
 
 log = logging.getLogger("interlock.server")
@@ -27,9 +28,12 @@ class Service:
         operations: Sequence[socket.socket] = (),
         *,
         settings: Settings | None = None,
+        shared: bool = False,
     ) -> None:
+        """Take what to serve where; `shared` sockets are not closed for other processes."""
         self.app = app
         self.settings = settings or app.settings
+        self._shared = shared
         self.retire = asyncio.Event()
         self._api_sockets = api
         self._operations_sockets = operations
@@ -93,8 +97,10 @@ class Service:
         draining = asyncio.create_task(self.app.drain(grace + self._limit))  # not ready from here on
         await asyncio.sleep(grace)
         self._api.stop()
-        for each in self._api_sockets:
-            each.close()
+        if self._shared:
+            close(self._api_sockets)
+        else:
+            silence(self._api_sockets)
         await _logged(draining, "drain")
         # what h2corn had accepted and not yet handed over when the first drain looked
         remaining = max(0.0, ends - asyncio.get_running_loop().time())

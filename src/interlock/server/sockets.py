@@ -1,5 +1,6 @@
 """Listening sockets: bound once, in the process that started, and inherited by workers."""
 
+import contextlib
 import errno
 import socket
 from collections.abc import Iterable
@@ -33,6 +34,18 @@ def listen(host: str, port: int, name: str) -> list[socket.socket]:
 def close(sockets: Iterable[socket.socket]) -> None:
     """Close all; those who connect from now on are refused, unless another process listens too."""
     for each in sockets:
+        each.close()
+
+
+def silence(sockets: Iterable[socket.socket]) -> None:
+    """Refuse new connections from now on, in every process that shares the sockets, and close them here.
+
+    h2corn keeps its duplicate open while it drains: merely closed here, the port would take connections in and leave
+    them waiting.
+    """
+    for each in sockets:
+        with contextlib.suppress(OSError):  # closed already, or a system that refuses this on a listening socket
+            each.shutdown(socket.SHUT_RDWR)
         each.close()
 
 

@@ -50,7 +50,7 @@ class Worker:
         try:
             return await asyncio.wait_for(asyncio.shield(self.exited), limit)
         except TimeoutError:
-            log.error("worker %d (pid %d) did not end within %g s: killed", self.number, self.pid, limit)
+            log.error("worker %d (pid %d) did not end within %g s: killed", self.number, self.pid, limit)  # noqa: TRY400
             self.signal(signal.SIGKILL)
             return await self.exited
 

@@ -16,6 +16,8 @@ log = logging.getLogger("interlock.server")
 
 KILL_MARGIN = 15.0
 """Seconds beyond the drain limit that a worker has to close connections and databases."""
+STOP_ACCEPTING = 0.1
+"""Seconds within which a worker that was told to end accepts no more."""
 SETTLED = 30.0
 """Seconds after which a worker that dies counts as a first failure again."""
 LONGEST_PAUSE = 10.0
@@ -39,8 +41,8 @@ class Supervisor:
     ) -> None:
         """Take what to spawn and whom to tell.
 
-        `announce` gets a worker's facts once all are ready, `refuse` the reason why they cannot be. `end_limit` replaces the workers' own drain limit.
-        `forgiving` waits for `restart` where a start fails, instead of giving up (reload in development).
+        `announce` gets a worker's facts once all are ready, `refuse` the reason why they cannot be. `end_limit`
+        replaces the workers' own drain limit. `forgiving` waits for `restart` where a start fails, instead of giving up (reload in development).
         """
         self._spawner = spawner
         self._count = count
@@ -120,7 +122,7 @@ class Supervisor:
         try:
             await self._launch(old.number)
         except StartError as error:
-            log.error("the old workers go on, for a new one did not start: %s", error)
+            log.error("the old workers go on, for a new one did not start: %s", error)  # noqa: TRY400
             return False
         self._background(old.end(self._limit()))
         return True
@@ -149,7 +151,7 @@ class Supervisor:
                     if not self._in_charge:
                         self._give_up(error)
                         return
-                    log.error("worker %d did not start: %s", dead.number, error)
+                    log.error("worker %d did not start: %s", dead.number, error)  # noqa: TRY400
                 else:
                     log.info("worker %d is replaced", dead.number)
                     return
@@ -191,8 +193,8 @@ class Supervisor:
         self._stopping.set()
 
     async def _end(self) -> int:
-        self._close_sockets()
         workers = list(self._alive)
+        self._background(self._refuse_connections())
         ends = asyncio.gather(*(each.end(self._limit()) for each in workers))
         killing = asyncio.create_task(self._killing.wait())
         await asyncio.wait((ends, killing), return_when=asyncio.FIRST_COMPLETED)
@@ -210,10 +212,18 @@ class Supervisor:
         self._spawner.close()
         return self._code
 
+    async def _refuse_connections(self) -> None:
+        """Close the ports for all processes, once the workers have stopped accepting by themselves."""
+        await asyncio.sleep(self._grace() + STOP_ACCEPTING)
+        self._close_sockets()
+
+    def _grace(self) -> float:
+        return float(self._facts.get("readiness_grace", 0.0))
+
     def _limit(self) -> float:
         if self._end_limit is not None:
             return self._end_limit
-        return float(self._facts.get("drain_limit", 0.0)) + KILL_MARGIN
+        return self._grace() + float(self._facts.get("drain_limit", 0.0)) + KILL_MARGIN
 
     def _background(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)

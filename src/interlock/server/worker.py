@@ -4,6 +4,7 @@ It reports on a pipe, a JSON object a line: `ready` with facts, `failed` with a 
 its lifeline, a pipe that the parent holds open, does.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -53,7 +54,8 @@ def facts(service: "Service") -> dict[str, Any]:
         "tls": settings.tls_certificate is not None,
         "mutual": settings.tls_client_authorities is not None,
         "environment": settings.environment,
-        "drain_limit": (settings.drain_limit + settings.readiness_grace).total_seconds(),
+        "readiness_grace": settings.readiness_grace.total_seconds(),
+        "drain_limit": settings.drain_limit.total_seconds(),
     }
 
 
@@ -66,10 +68,8 @@ class Attendance:
 
     def tell(self, kind: str, value: object = True) -> None:
         """Report to the parent; without one there is nobody to tell."""
-        try:
+        with contextlib.suppress(OSError):
             os.write(self._plan.report, json.dumps({kind: value}).encode() + b"\n")
-        except OSError:
-            pass
 
     def attend(self, service: "Service", stop: "Callable[[], None]") -> None:
         """Give signs of life, ask for a successor when due, and stop when the parent is gone."""
@@ -116,7 +116,7 @@ def main(argument: str) -> int:
             adopt(plan.operations),
             ready=attendance.ready,
             attend=attendance.attend,
-            on_interrupt=False,
+            supervised=True,
         )
     except StartError as error:
         attendance.tell("failed", str(error))
@@ -125,6 +125,6 @@ def main(argument: str) -> int:
 
 if __name__ == "__main__":
     # by its full name, so that its classes are those that other modules import
-    from interlock.server import worker
+    from interlock.server import worker  # noqa: PLW0406
 
     sys.exit(worker.main(sys.argv[1]))

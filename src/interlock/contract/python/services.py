@@ -70,12 +70,12 @@ class _Module:
         self.events = events
         self.sources = Sources(file.proto)
         self.rpcs = {service.type_name: tuple(self._rpcs(service)) for service in file.services}
-        services = [name for each in file.services for name in (each.name, f"{each.name}Client")]
-        constants = [each.constant for rpcs in self.rpcs.values() for each in rpcs]
-        fields = {
-            field.local_name for rpcs in self.rpcs.values() for each in rpcs for field in each.method.input.members
-        }
-        self.imports = Imports(file, [*services, *constants, *map(_stub_name, file.services), *(fields & {"pick"})])
+        rpcs = [each for some in self.rpcs.values() for each in some]
+        self.shadowed = BUILTINS & {each.python_name for each in rpcs}
+        fields = {member.local_name for each in rpcs for member in each.method.input.members}
+        classes = [name for each in file.services for name in (each.name, f"{each.name}Client")]
+        constants = [each.constant for each in rpcs] + [_stub_name(each) for each in file.services]
+        self.imports = Imports(file, [*classes, *constants, *self.shadowed, *(fields & {"pick"})])
         for module, names in RESERVED.items():
             self.imports.reserve(module, *names)
 
@@ -121,7 +121,7 @@ class _Module:
             yield from ("", *self._subscription(type_, message))
         yield from ("", "", f"class {service.name}Client({self._client('Client')}):")
         yield from (*docstring(f"Calls {service.name}: {comment}", 1), "", f"{INDENT}{variable}")
-        types = FieldTypes(self.imports, BUILTINS & {each.python_name for each in rpcs})
+        types = FieldTypes(self.imports, self.shadowed)
         for each in rpcs:
             yield from ("", *self._call(each, types))
 

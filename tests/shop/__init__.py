@@ -1,0 +1,1 @@
+"""The reference platform, tested as its users use it."""
