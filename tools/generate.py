@@ -19,6 +19,8 @@ from grpc_reflection.v1alpha import reflection_pb2 as reflection_v1alpha
 from protobuf.wkt.google.protobuf.compiler.plugin_pb import CodeGeneratorRequest, CodeGeneratorResponse
 from protobuf.wkt.google.protobuf.descriptor_pb import FileDescriptorProto, FileDescriptorSet
 
+from interlock.cli.settings import markdown
+
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "src/interlock/contract/protos"
 BUNDLED = ROOT / "src/interlock/contract/gen"
@@ -95,6 +97,15 @@ def stale(directory: Path, wanted: dict[str, str]) -> list[Path]:
     return sorted(directory / name for name in names)
 
 
+def settings_page(*, check: bool) -> bool:
+    """Write the reference page of the settings, or tell whether it is up to date."""
+    page = ROOT / "docs/settings.md"
+    if check:
+        return page.exists() and page.read_text() == markdown()
+    page.write_text(markdown())
+    return True
+
+
 def main() -> int:
     """Generate, or check; the exit code is 1 if something is stale."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -111,6 +122,9 @@ def main() -> int:
             path = BUNDLED / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+    if not settings_page(check=check):
+        print("stale, run `make generate`:\n  docs/settings.md")
+        return 1
     interlock = Path(sys.executable).parent / "interlock"
     for project in PROJECTS:
         command = [str(interlock), "generate", *(["--check"] if check else [])]

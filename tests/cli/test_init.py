@@ -80,22 +80,14 @@ def test_it_is_strictly_typed_and_clean(tmp_path: Path) -> None:
         "[mypy]\nstrict = True\nfollow_imports = silent\nexplicit_package_bases = True\n"
         "[mypy-grpc.*,google.*]\nignore_missing_imports = True\n"
     )
-    files = [made / "src/hello/greetings.py", made / "src/hello/service.py", made / "tests/test_service.py"]
-    for command in (
-        ["mypy", "--config-file", tmp_path / "mypy.ini", *files],
+    files = ["src/hello/greetings.py", "src/hello/service.py", "tests/test_service.py"]
+    commands: list[list[str]] = [
+        ["mypy", "--config-file", str(tmp_path / "mypy.ini"), *files],
         ["ruff", "format", "--isolated", "--line-length", "120", "--check", *files],
-        [
-            "ruff",
-            "check",
-            "--isolated",
-            "--select",
-            "ALL",
-            "--ignore",
-            "D,S101,ARG,ANN,INP001,TC,COM812,EM,TRY003,PT",
-            *files,
-        ],
-    ):
+        ["ruff", "check", "--isolated", "--line-length", "120", "--select", "A,B,E,F,I,PT,RET,RUF,SIM,UP,W", *files],
+    ]
+    for command in commands:
         result = subprocess.run(
-            [sys.executable, "-m", *command], env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-m", *command], cwd=made, env=environment, capture_output=True, text=True, check=False
         )
         assert result.returncode == 0, result.stdout + result.stderr

@@ -111,7 +111,7 @@ def test_a_file_of_the_users_is_not_overwritten(project: Project) -> None:
     assert (project.output / "__init__.py").read_text() == "MINE = 1\n"
     assert generate(project, check=True) == []
     (project.output / "t/v1/t_rpc.py").write_text("MINE = 1\n")
-    with pytest.raises(NotGenerated, match="t_rpc.py is not generated code"):
+    with pytest.raises(NotGenerated, match=r"t_rpc\.py is not generated code"):
         generate(project)
 
 
@@ -191,7 +191,7 @@ def checked(root: Path) -> None:
         "[mypy]\nstrict = True\nexplicit_package_bases = True\nfollow_imports = silent\n"
         "[mypy-grpc.*,google.*]\nignore_missing_imports = True\n"
     )
-    command = [sys.executable, "-m", "mypy", "--config-file", config, root / "made"]
+    command = [sys.executable, "-m", "mypy", "--config-file", str(config), str(root / "made")]
     source = str(Path(__file__).parents[2] / "src")
     result = subprocess.run(
         command, cwd=root, env={**os.environ, "MYPYPATH": source}, text=True, capture_output=True, check=False

@@ -144,7 +144,7 @@ def test_classes_from_an_image_work_with_everything(sample: Contract) -> None:
     echo = sample.operations["/sample.v1.SampleService/Echo"].request_type
     message: Any = echo.from_json('{"text": "a", "at": "2026-01-31T00:00:00Z", "items": [{"quantity": 0}]}')
     assert isinstance(message.at, Timestamp)
-    with pytest.raises(ValidationError, match="items\\[0\\].quantity"):
+    with pytest.raises(ValidationError, match=r"items\[0\]\.quantity"):
         Validator().validate(message)
     assert echo.from_binary(message.to_binary()) == message
 

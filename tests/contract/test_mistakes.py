@@ -131,8 +131,8 @@ MISTAKES = {
     "event keyed by a list": (event('type: "a.made" key: "i"', "repeated string i = 1;"), "holds no single text"),
     "event deprecated wrongly": (event('type: "a.made" key: "id" deprecation: {}'), "deprecated without"),
     "one event type twice": (
-        'message A { option (interlock.v1.event) = { type: "a.made" key: "id" }; string id = 1; }\n'
-        'message B { option (interlock.v1.event) = { type: "a.made" key: "id" }; string id = 1; }  // here',
+        event('type: "a.made" key: "id"').replace("Made", "A").replace("// here", "")
+        + event('type: "a.made" key: "id"').replace("Made", "B"),
         "B and A (t/v1/t.proto:",
     ),
     "publishes nothing known": (
@@ -145,7 +145,8 @@ MISTAKES = {
     ),
     "one Python name twice": (
         service(
-            f"rpc GetOrder(Query) returns (Answer) {{ {OPEN} }}\nrpc Get_order(Query) returns (Answer) {{ {OPEN} }}  // here"
+            f"rpc GetOrder(Query) returns (Answer) {{ {OPEN} }}\n"
+            f"rpc Get_order(Query) returns (Answer) {{ {OPEN} }}  // here"
         ),
         "Things.Get_order and Things.GetOrder are both `get_order` in Python",
     ),

@@ -75,7 +75,8 @@ def compiled(directory: Path, text: str) -> FileDescriptorProto:
     directory.mkdir()
     (directory / "every.proto").write_text(text)
     image = directory / "image.binpb"
-    command = [find_tool("buf"), "build", directory, "--as-file-descriptor-set", "--exclude-source-info", "-o", image]
+    command = [str(find_tool("buf")), "build", str(directory), "--as-file-descriptor-set"]
+    command += ["--exclude-source-info", "-o", str(image)]
     subprocess.run(command, check=True)
     return FileDescriptorSet.from_binary(image.read_bytes()).file[-1]
 

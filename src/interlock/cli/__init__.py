@@ -38,6 +38,7 @@ COMMANDS = (
     Command("generate", "interlock.cli.generate:generate", "Write typed code from the contracts."),
     Command("serve", "interlock.cli.serve:serve", "Serve an app."),
     Command("show contract", "interlock.cli.show:contract", "Services, operations, routes and rules of a contract."),
+    Command("show settings", "interlock.cli.settings:settings", "Every setting, its value and its default."),
 )
 
 GROUPS = {"show": "Print what Interlock knows of a service."}

@@ -48,7 +48,7 @@ def scaffold(name: str, parent: Path) -> Path:
 
 
 def requirement() -> str:
-    """Return how a project requires this Interlock: by its source tree if it was installed from one, else by version."""
+    """Return how a project requires this Interlock: by its source tree where it comes from one, else by version."""
     try:
         installed = distribution("interlock")
     except PackageNotFoundError:

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 from interlock.call import Call
-from interlock.errors import InvalidArgument, TooLarge, UnsupportedMediaType
+from interlock.errors import TooLarge, UnsupportedMediaType
 from interlock.metadata import Metadata
 from interlock.protocols.grpc_server import Receive, Scope
 from interlock.protocols.grpc_wire import gunzipped
@@ -76,18 +76,17 @@ async def _whole(call: Call, body: bytes, receive: Receive, limit: int) -> bytes
     return bytes(whole)
 
 
-async def refuse_body(call: Call, scope: Scope, receive: Receive) -> None:
-    """Refuse a body where the contract has none; HTTP/1 announces one in its head, HTTP/2 may just send it."""
-    metadata = call.metadata
+def announces_body(metadata: Metadata) -> bool:
+    """Tell whether the head of a request says that a body follows."""
     length = metadata.header(b"content-length")
-    if length is not None:
-        announced = length != b"0"
-    elif metadata.header(b"transfer-encoding") is not None:
-        announced = True
-    elif scope.get("http_version", "1.1")[0] == "1":
-        return
-    else:
-        body, more = await _next(call, receive)
-        announced = more or bool(body)
-    if announced:
-        raise InvalidArgument("this request takes no body")
+    return metadata.header(b"transfer-encoding") is not None if length is None else length != b"0"
+
+
+async def has_body(call: Call, scope: Scope, receive: Receive) -> bool:
+    """Tell whether a request has a body: HTTP/1 announces one in its head, later versions may just send it."""
+    if announces_body(call.metadata):
+        return True
+    if scope.get("http_version", "1.1") in ("1.1", "1.0"):
+        return False
+    body, more = await _next(call, receive)
+    return more or bool(body)

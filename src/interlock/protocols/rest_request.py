@@ -15,7 +15,7 @@ from interlock.contract.rest_shape import body_message, plain_message_of, resolv
 from interlock.errors import InvalidArgument, Violation
 from interlock.protocols.grpc_server import Receive, Scope
 from interlock.protocols.json_codec import field_from_json, from_json
-from interlock.protocols.rest_body import read_body, refuse_body
+from interlock.protocols.rest_body import has_body, read_body
 from interlock.protocols.rest_query import FieldPath, QueryBinder
 from interlock.protocols.rest_router import captured
 from interlock.protocols.rest_update import changed_paths, output_only_dropper
@@ -48,7 +48,8 @@ class RequestBinder:
         """Read the request and return its message."""
         body = self.binding.body
         if not body:
-            await refuse_body(call, scope, receive)
+            if await has_body(call, scope, receive):
+                raise InvalidArgument("this request takes no body")
             request: Message[Any] = self._type()
             data = b""
         else:

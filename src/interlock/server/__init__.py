@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interlock.server.application import Application, StartError
-    from interlock.server.embedded import Address, serving
+    from interlock.server.embedded import Address, Tls, serving
     from interlock.server.run import serve
 
-__all__ = ["Address", "Application", "StartError", "serve", "serving"]
+__all__ = ["Address", "Application", "StartError", "Tls", "serve", "serving"]
 
 _HOMES = {
     "Address": "embedded",
     "Application": "application",
     "StartError": "application",
+    "Tls": "embedded",
     "serve": "run",
     "serving": "embedded",
 }

@@ -114,7 +114,7 @@ def told(error: Exception, what: str) -> str:
         return str(error)
     lines = traceback.format_exception(error)
     frames = [line for line in lines if f'File "{__file__}"' not in line and "importlib" not in line]
-    return f"{what}: {type(error).__name__}: {error}\n{''.join(frames).rstrip()}"
+    return f"{what}\n{''.join(frames).rstrip()}"
 
 
 def _explained(error: Exception) -> str:
@@ -135,4 +135,5 @@ def _explained(error: Exception) -> str:
 
 
 def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
