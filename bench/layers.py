@@ -150,7 +150,7 @@ def _scope(path: str, body: bytes) -> dict[str, Any]:
 
 
 def _receiver(body: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
-    async def receive() -> dict[str, Any]:
+    async def receive() -> Any:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive

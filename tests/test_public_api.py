@@ -1,5 +1,6 @@
 """The public names: one table, and every one of them there and documented."""
 
+import inspect
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
     """Each name in `__all__` resolves; classes and functions have docstrings."""
     for name in interlock.__all__:
         value = getattr(interlock, name)
-        if isinstance(value, type) or callable(value):
+        if inspect.isclass(value) or inspect.isroutine(value):
             assert value.__doc__, f"interlock.{name} has no docstring"
 
 

@@ -10,13 +10,13 @@ from protovalidate import Validator
 
 from interlock.call import Cancellation, Handler, compose
 from interlock.contract.builtin import operations_of
-from interlock.contract.effective import effective
+from interlock.contract.effective import effective_together
 from interlock.contract.gen.grpc.health.v1 import health_pb
 from interlock.contract.gen.grpc.reflection.v1 import reflection_pb
 from interlock.contract.gen.grpc.reflection.v1alpha import reflection_pb as reflection_alpha_pb
 from interlock.contract.model import Contract, Operation, Service
 from interlock.contract.openapi import openapi_json
-from interlock.contract.stub import ServiceStub
+from interlock.contract.stub import Image, ServiceStub
 from interlock.defaults import Placed, insert, served
 from interlock.errors import Error, MethodNotAllowed, RouteNotFound, UnsupportedMediaType
 from interlock.handlers import bind
@@ -80,7 +80,7 @@ class App:
         self._started = False
 
         self.services: list[Service] = []
-        self._contracts: dict[int, Contract] = {}
+        self._contracts = _contracts(handlers, settings)
         self._endpoints: dict[str, Endpoint] = {}
         for handler in handlers:
             self._serve(handler)
@@ -99,10 +99,8 @@ class App:
     # --- building ---------------------------------------------------------------------------------------------------
 
     def _serve(self, handler: Any) -> None:
-        stub = getattr(handler, "service", None)
-        if not isinstance(stub, ServiceStub):
-            raise TypeError(f"{type(handler).__name__} implements no generated service: derive it from one")
-        contract = self._effective(stub)
+        stub = _stub(handler)
+        contract = self._contracts[stub.image]
         service = contract.service(stub.name)
         if any(each.name == stub.name for each in self.services):
             raise TypeError(f"two handlers implement {stub.name}")
@@ -117,14 +115,6 @@ class App:
 
     def _add(self, operation: Operation, handler: Handler) -> None:
         self._endpoints[operation.path] = Endpoint(operation, compose(self._layers, operation, handler))
-
-    def _effective(self, stub: ServiceStub) -> Contract:
-        key = id(stub.image)
-        if key not in self._contracts:
-            contract = stub.image.contract
-            overrides = self.settings.operations
-            self._contracts[key] = effective(contract, overrides) if overrides else contract
-        return self._contracts[key]
 
     def _index(self) -> Index:
         files = [
@@ -181,7 +171,7 @@ class App:
     def openapi(self) -> bytes:
         """Return the OpenAPI 3.1 document of all services."""
         if self._openapi is None:
-            self._openapi = openapi_json(self.services)
+            self._openapi = openapi_json(self.services, images=[each.image for each in self._contracts.values()])
         return self._openapi
 
     def in_process(self) -> InProcess:
@@ -203,7 +193,7 @@ class App:
 
     async def drain(self, limit: float) -> None:
         """Stop being ready, let calls in flight end within `limit` seconds, then cancel what is left."""
-        self.health.serving = False
+        self.health.drain()
         await _within(limit, self.in_flight.idle())
         self.in_flight.cancel(Cancellation.DRAIN)
         await _within(1.0, self.in_flight.idle())
@@ -260,6 +250,20 @@ class App:
                 await send({"type": f"lifespan.{kind}.complete"})
             if kind == "shutdown":
                 return
+
+
+def _stub(handler: Any) -> ServiceStub:
+    stub = getattr(handler, "service", None)
+    if not isinstance(stub, ServiceStub):
+        raise TypeError(f"{type(handler).__name__} implements no generated service: derive it from one")
+    return stub
+
+
+def _contracts(handlers: Iterable[Any], settings: "Settings") -> dict[Image, Contract]:
+    """Read each image once and apply the settings to all of them together."""
+    images = list(dict.fromkeys(_stub(handler).image for handler in handlers))
+    contracts = [image.contract for image in images]
+    return dict(zip(images, effective_together(contracts, settings.operations), strict=True))
 
 
 def _not_post() -> MethodNotAllowed:

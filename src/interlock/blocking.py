@@ -114,4 +114,9 @@ def _wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
         if _loop is None:
             _loop = asyncio.new_event_loop()
             threading.Thread(target=_loop.run_forever, name="interlock-blocking", daemon=True).start()
-    return asyncio.run_coroutine_threadsafe(coroutine, _loop).result()
+    future = asyncio.run_coroutine_threadsafe(coroutine, _loop)
+    try:
+        return future.result()
+    except BaseException:  # Ctrl-C: nobody waits any more, so the call ends too
+        future.cancel()
+        raise

@@ -49,11 +49,26 @@ class Cancellation(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who asks, once authenticated."""
+    """Who asks, once authenticated; `credential` is how, as the next hop could be shown it."""
 
     subject: str
     issuer: str = ""
     roles: frozenset[str] = frozenset()
+    credential: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """Where a call stands in a trace (W3C Trace Context): lower-case hex ids of 32 and 16 digits, and the flag."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+    @property
+    def traceparent(self) -> str:
+        """The header that hands it on."""
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
 
 
 class Peer:
@@ -68,7 +83,10 @@ class Peer:
     def address(self) -> str:
         """`host:port` of the other end, empty where the server does not know it."""
         client = self._scope.get("client")
-        return f"{client[0]}:{client[1]}" if client else ""
+        if not client:
+            return ""
+        host = f"[{client[0]}]" if ":" in client[0] else client[0]
+        return f"{host}:{client[1]}"
 
     @property
     def certificates(self) -> tuple[str, ...]:
@@ -121,6 +139,7 @@ class Call:
     direction: Direction = Direction.SERVED
     request: Any = None
     principal: Principal | None = None
+    trace: TraceContext | None = None
     peer: Peer = NOWHERE
     reply_headers: Metadata = field(default_factory=Metadata)
     reply_trailers: Metadata = field(default_factory=Metadata)
@@ -172,7 +191,7 @@ class Call:
         for done in reversed(callbacks):
             try:
                 done(outcome)
-            except Exception:
+            except (Exception, asyncio.CancelledError):  # the latter is what the result of a cancelled future raises
                 log.exception("on_end of %s failed", self.operation)
 
     def cancel(self, reason: Cancellation) -> None:
@@ -196,8 +215,10 @@ class Call:
             direction=self.direction,
             request=self.request,
             principal=self.principal,
+            trace=self.trace,
             peer=self.peer,
             protocol=self.protocol,
+            wants_metadata=self.wants_metadata,
             _request_id=self._request_id,
         )
 

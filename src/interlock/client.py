@@ -21,6 +21,7 @@ from interlock.deadline import NEVER, Deadline, monotonic
 from interlock.defaults import Placed, insert, sent
 from interlock.errors import Cancelled, Error
 from interlock.metadata import Metadata
+from interlock.protocols.serving import closing
 
 if TYPE_CHECKING:
     from typing import Self
@@ -121,7 +122,7 @@ class Client:
 
     async def call(self, rpc: Rpc[Q, R], request: Q) -> Result[R]:
         """Call a unary operation (`GET_ORDER`) and return message, headers, trailers and the number of attempts."""
-        call, handler = self._begin(rpc, request)
+        call, handler = self._begin(rpc, _typed(request, rpc.request_type))
         call.wants_metadata = True
         message = await _finish(call, handler)
         return Result(message, call.reply_headers, call.reply_trailers, call.attempts)
@@ -160,14 +161,14 @@ class Client:
         return await _finish(call, handler)  # type: ignore[no-any-return]  # the transport decodes into the reply type
 
     async def _upload(self, rpc: Rpc[Q, R], requests: AsyncIterable[Q] | Iterable[Q]) -> R:
-        call, handler = self._begin(rpc, _stream(requests))
+        call, handler = self._begin(rpc, _stream(requests, rpc.request_type))
         return await _finish(call, handler)  # type: ignore[no-any-return]  # the transport decodes into the reply type
 
     def _stream(self, rpc: Rpc[Q, R], request: Q) -> "ReplyStream[R]":
         return ReplyStream(*self._begin(rpc, request))
 
     def _chat(self, rpc: Rpc[Q, R], requests: AsyncIterable[Q] | Iterable[Q]) -> "ReplyStream[R]":
-        return ReplyStream(*self._begin(rpc, _stream(requests)))
+        return ReplyStream(*self._begin(rpc, _stream(requests, rpc.request_type)))
 
     def _paged(self, rpc: Rpc[Q, R], request: Q, items: str) -> "Paged[R, Any]":
         async def fetch(page_token: str) -> R:
@@ -183,10 +184,15 @@ def pick(request: Q | None, fields: Q) -> Q:
     """Return the request given whole, or the one built from fields; TypeError if both were given."""
     if request is None:
         return fields
-    if type(request) is not type(fields):
-        raise TypeError(f"expected a {type(fields).__name__}, not {type(request).__name__}")
+    _typed(request, type(fields))
     if fields != type(fields)():
         raise TypeError("give either a whole request or its fields, not both")
+    return request
+
+
+def _typed(request: Any, expected: type[Q]) -> Q:
+    if not isinstance(request, expected):  # encoded as what it is not, it would arrive as something else
+        raise TypeError(f"expected a {expected.__name__}, not {type(request).__name__}")
     return request
 
 
@@ -201,6 +207,7 @@ class ReplyStream(Generic[R]):
         self._call = call
         self._handler = handler
         self._replies: AsyncIterator[Any] | None = None
+        self._over = False
 
     @property
     def headers(self) -> Metadata:
@@ -217,24 +224,31 @@ class ReplyStream(Generic[R]):
 
     async def __anext__(self) -> R:
         call = self._call
+        if self._over:
+            raise StopAsyncIteration
         try:
             if self._replies is None:
                 self._replies = await self._handler(call)  # type: ignore[assignment]  # a stream's reply is an iterator
             reply = await anext(self._replies)  # type: ignore[arg-type]
         except StopAsyncIteration:
+            self._over = True
             call.end()
             raise
         except BaseException as raised:
+            self._over = True
             call.end(_as_error(raised))
             raise
         return reply  # type: ignore[no-any-return]  # the transport decodes into the reply type
 
     async def close(self) -> None:
         """Close the stream; the server is told, if it still sends."""
+        self._over = True
         close = getattr(self._replies, "aclose", None)
-        if close is not None:
-            await close()
-        self._call.end(Cancelled("the caller closed the stream"))
+        try:
+            if close is not None:
+                await close()
+        finally:
+            self._call.end(Cancelled("the caller closed the stream"))
 
     async def __aenter__(self) -> "ReplyStream[R]":
         return self
@@ -289,13 +303,15 @@ def _as_error(raised: BaseException) -> Error:
     return Error(f"{type(raised).__name__} before the call was sent")
 
 
-async def _stream(requests: AsyncIterable[Q] | Iterable[Q]) -> AsyncIterator[Q]:
+async def _stream(requests: AsyncIterable[Q] | Iterable[Q], expected: type[Q]) -> AsyncIterator[Q]:
     if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield request
+        iterator = aiter(requests)
+        async with closing(iterator):
+            async for request in iterator:
+                yield _typed(request, expected)
     else:
         for request in requests:
-            yield request
+            yield _typed(request, expected)
 
 
 def _transport(target: "str | App | Transport", tls: "Tls | None", connections: int) -> Transport:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from protovalidate import Validator
 
 from interlock.call import Layer
+from interlock.contract.model import Operation
 from interlock.observability.logging import AccessLog, log
 from interlock.observability.measure import Meter, metrics
 from interlock.protocols.decode import decode, validate
@@ -43,9 +44,10 @@ def served(*, access_log: AccessLog | None, meters: Sequence[Meter], wheel: Whee
     """Return the stack of SERVED calls."""
     return [
         # outermost, so that it times and tells of everything that follows, refusals included
-        *([Named("log", log(access_log))] if access_log is not None else []),
+        Named("log", log(access_log) if access_log is not None else _nothing),
         # beside the log: what is logged is counted
         *(Named("metrics", metrics(meter)) for meter in meters),
+        *([] if meters else [Named("metrics", _nothing)]),
         # from here on time runs; before the body is read, so that a slow sender is cut off too
         Named("deadline", deadline(wheel)),
         # the body is read only now, behind all that decides on the head alone
@@ -53,6 +55,10 @@ def served(*, access_log: AccessLog | None, meters: Sequence[Meter], wheel: Whee
         # the handler sees nothing that breaks its contract
         Named("validate", validate(validator)),
     ]
+
+
+def _nothing(_operation: Operation) -> None:
+    """Hold the place of a layer that an app does without, so that others can be placed around it all the same."""
 
 
 def sent() -> list[Named]:
@@ -65,11 +71,10 @@ def insert(stack: Sequence[Named], placed: Iterable[Placed]) -> list[Layer]:
     result = list(stack)
     for each in placed:
         names = [named.name for named in result]
-        if each.anchor not in names:
-            raise ValueError(
-                f"no layer is called {each.anchor!r}; there are: {', '.join(filter(None, names)) or 'none'}"
-            )
-        at = names.index(each.anchor) + (1 if each.behind else 0)
+        if not each.anchor or each.anchor not in names:
+            known = ", ".join(dict.fromkeys(filter(None, names)))
+            raise ValueError(f"no layer is called {each.anchor!r}; there are: {known or 'none'}")
+        at = len(names) - names[::-1].index(each.anchor) if each.behind else names.index(each.anchor)
         # layers placed behind one anchor keep their order
         while each.behind and at < len(result) and not result[at].name:
             at += 1

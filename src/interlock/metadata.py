@@ -11,6 +11,10 @@ _RESERVED = frozenset(("content-type", "content-length", "transfer-encoding", "c
 Pairs = Iterable[tuple[str, str | bytes]]
 
 
+class MalformedMetadata(ValueError):
+    """A `-bin` value that is not base64; from a request it is the caller's mistake."""
+
+
 class Metadata:
     """Names (lower-case) with one or more values each, in order.
 
@@ -81,7 +85,7 @@ class Metadata:
         return [value.decode("latin-1") for each, value in self.raw if each == key]
 
     def binary(self, name: str) -> bytes | None:
-        """Return the last value of a `-bin` name, or None; ValueError if it is not base64.
+        """Return the last value of a `-bin` name, or None; MalformedMetadata if it is not base64.
 
         Several values may share one line, comma-separated (gRPC PROTOCOL-HTTP2); the last of them counts.
         """
@@ -89,18 +93,26 @@ class Metadata:
         return values[-1] if values else None
 
     def binary_all(self, name: str) -> list[bytes]:
-        """Return every value of a `-bin` name, in order; ValueError if one is not base64."""
-        return [_unpadded(part) for value in self.get_all(name) for part in value.split(",")]
+        """Return every value of a `-bin` name, in order; MalformedMetadata if one is not base64."""
+        return [_decoded(name, part) for value in self.get_all(name) for part in value.split(",")]
 
     def items(self) -> Iterator[tuple[str, str | bytes]]:
-        """Yield each name with each of its values: bytes for `-bin` names, text for the others."""
+        """Yield each name with each of its values: bytes for `-bin` names, text for the others.
+
+        MalformedMetadata if a value of a `-bin` name is not base64.
+        """
         for name, value in self.raw:
             text = name.decode("latin-1")
             if text.endswith("-bin"):
                 for part in value.decode("latin-1").split(","):
-                    yield text, _unpadded(part)
+                    yield text, _decoded(text, part)
             else:
                 yield text, value.decode("latin-1")
+
+    def extend(self, other: "Metadata") -> None:
+        """Add all of `other`."""
+        self.raw.extend(other.raw)
+        self._index = None
 
     def copy(self) -> "Metadata":
         """Return an independent copy."""
@@ -122,6 +134,9 @@ class Metadata:
         return f"Metadata({names})"  # names only: values may be credentials
 
 
-def _unpadded(value: str) -> bytes:
+def _decoded(name: str, value: str) -> bytes:
     value = value.strip()
-    return b64decode(value + "=" * (-len(value) % 4), validate=True)
+    try:
+        return b64decode(value + "=" * (-len(value) % 4), validate=True)
+    except ValueError as broken:
+        raise MalformedMetadata(f"the value of {name} is not base64") from broken

@@ -106,63 +106,78 @@ class Settings(BaseSettings):
     )
     refuse_unknown: ClassVar[bool] = True
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address of the API port; 0.0.0.0 or :: for every one.")
-    port: Port = Field(8080, description="The API port: gRPC, gRPC-Web, Connect and REST; 0 takes a free one.")
-    operations_host: str = Field("127.0.0.1", min_length=1, description="Address of the operations port.")
-    operations_port: Port = Field(
-        9090, description="The operations port: /livez /readyz /metrics /admin, without TLS; 0 switches it off."
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address of the API port; 0.0.0.0 or :: for every one."
     )
-    workers: int = Field(1, ge=1, le=1024, description="Worker processes that share the ports.")
+    port: Port = Field(default=8080, description="The API port: gRPC, gRPC-Web, Connect and REST; 0 takes a free one.")
+    operations_host: str = Field(default="127.0.0.1", min_length=1, description="Address of the operations port.")
+    operations_port: Port = Field(
+        default=8081, description="The operations port, for probes and scrapers: without TLS; 0 switches it off."
+    )
+    workers: int = Field(default=1, ge=1, le=1024, description="Worker processes that share the ports.")
     environment: Literal["development", "production"] = Field(
-        "development", description="In production a worker that hangs is replaced."
+        default="development", description="In production a worker that hangs is replaced."
     )
     drain_limit: Duration = Field(
-        timedelta(seconds=30), description="How long calls in flight may go on once the process is told to stop."
+        default=timedelta(seconds=30),
+        description="How long calls in flight may go on once the process is told to stop.",
     )
     readiness_grace: Duration = Field(
-        timedelta(), description="How long to go on accepting while already not ready, so that balancers notice."
+        default=timedelta(),
+        description="How long to go on accepting while already not ready, so that balancers notice.",
     )
-    start_limit: Duration = Field(timedelta(seconds=60), description="How long a worker may take to become ready.")
+    start_limit: Duration = Field(
+        default=timedelta(seconds=60), description="How long a worker may take to become ready."
+    )
     hang_limit: Duration = Field(
-        timedelta(seconds=30), description="In production, a worker silent for so long is replaced; 0: never."
+        default=timedelta(seconds=30), description="In production, a worker silent for so long is replaced; 0: never."
     )
-    max_requests: int = Field(0, ge=0, description="Requests after which a worker is replaced; 0: never.")
+    max_requests: int = Field(default=0, ge=0, description="Requests after which a worker is replaced; 0: never.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least level that is logged."
+        default="info", description="The least level that is logged."
     )
     log_format: Literal["auto", "json", "pretty"] = Field(
-        "auto", description="json, pretty, or auto: pretty on a terminal, else json."
+        default="auto", description="json, pretty, or auto: pretty on a terminal, else json."
     )
 
-    tls_certificate: Path | None = Field(None, description="PEM certificate chain; with tls_key it switches TLS on.")
-    tls_key: Path | None = Field(None, description="PEM private key of tls_certificate, not encrypted.")
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM certificate chain; with tls_key it switches TLS on."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM private key of tls_certificate, not encrypted.")
     tls_client_authorities: Path | None = Field(
-        None, description="PEM authorities; when set, every client must show a certificate of theirs (mutual TLS)."
+        default=None,
+        description="PEM authorities; when set, every client must show a certificate of theirs (mutual TLS).",
     )
     tls_poll: Duration = Field(
-        timedelta(seconds=5), description="How often the certificate files are looked at for a change; 0: never."
+        default=timedelta(seconds=5),
+        description="How often the certificate files are looked at for a change; 0: never.",
     )
 
-    request_bytes: ByteSize = Field(4 << 20, description="The largest request message or REST body.")
-    reply_bytes: ByteSize = Field(4 << 20, description="The largest reply message.")
-    header_bytes: ByteSize = Field(16 << 10, description="The largest header block of a request.")
-    header_fields: int = Field(100, ge=1, description="The most header fields of a request.")
-    header_timeout: Duration = Field(timedelta(seconds=10), description="How long a request head may take to arrive.")
+    request_bytes: ByteSize = Field(default=4 << 20, description="The largest request message or REST body.")
+    reply_bytes: ByteSize = Field(default=4 << 20, description="The largest reply message.")
+    header_bytes: ByteSize = Field(default=16 << 10, description="The largest header block of a request.")
+    header_fields: int = Field(default=100, ge=1, description="The most header fields of a request.")
+    header_timeout: Duration = Field(
+        default=timedelta(seconds=10), description="How long a request head may take to arrive."
+    )
     body_idle_timeout: Duration = Field(
-        timedelta(seconds=60), description="How long a request body may pause while it arrives; 0: for ever."
+        default=timedelta(seconds=60), description="How long a request body may pause while it arrives; 0: for ever."
     )
     stream_idle_timeout: Duration = Field(
-        timedelta(minutes=5), description="How long a client stream or a streamed reply may be silent; 0: for ever."
+        default=timedelta(minutes=5),
+        description="How long a client stream or a streamed reply may be silent; 0: for ever.",
     )
-    keep_alive: Duration = Field(timedelta(minutes=2), description="How long an idle connection is kept open.")
-    max_connections: int = Field(0, ge=0, description="Connections of one worker; 0: as many as the system allows.")
-    max_concurrent_streams: int = Field(256, ge=1, description="Calls at a time on one HTTP/2 connection.")
+    keep_alive: Duration = Field(default=timedelta(minutes=2), description="How long an idle connection is kept open.")
+    max_connections: int = Field(
+        default=0, ge=0, description="Connections of one worker; 0: as many as the system allows."
+    )
+    max_concurrent_streams: int = Field(default=256, ge=1, description="Calls at a time on one HTTP/2 connection.")
     stream_window_bytes: ByteSize = Field(
-        1 << 20, ge=65535, description="How much of an unread upload is held for one stream."
+        default=1 << 20, ge=65535, description="How much of an unread upload is held for one stream."
     )
     connection_window_bytes: ByteSize = Field(
-        4 << 20, ge=65535, description="How much of all unread uploads is held for one connection."
+        default=4 << 20, ge=65535, description="How much of all unread uploads is held for one connection."
     )
 
     operations: dict[str, dict[str, Any]] = Field(

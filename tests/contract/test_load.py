@@ -174,9 +174,9 @@ def test_loading_is_quick_enough_for_every_start(sample: Contract) -> None:
     image = IMAGE.read_bytes()
 
     def seconds() -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         load(image)
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     assert min(seconds() for _ in range(5)) < 0.03
 
@@ -190,9 +190,9 @@ def test_loading_grows_with_the_contract_and_no_faster(tmp_path: Path) -> None:
         image = image_of(tmp_path / str(count), service(body))
         times = []
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.process_time()
             load(image)
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
         return min(times)
 
     assert seconds(2000) < 20 * seconds(200)

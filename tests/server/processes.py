@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
-import interlock
 
+import interlock
 from tests.waiting import until
 
 SOURCE = Path(interlock.__file__).parents[1]
@@ -78,7 +78,7 @@ class Process:
         try:
             await until(lambda: self.output.count(text) >= times, 20)
         except TimeoutError:
-            raise AssertionError(f"no {text!r} in:\n{self.output}") from None
+            raise AssertionError(f"no {text!r} in:\n…{self.output[-2000:]}") from None
 
     async def ended(self) -> int:
         """Wait for its end; return the exit code."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
@@ -57,7 +58,14 @@ async def test_ipv6_is_served() -> None:
 async def test_a_body_over_the_limit_gets_the_apps_own_answer() -> None:
     """The server's caps stand above the app's, so 413 comes with our envelope."""
     async with serving(make()) as address, httpx2.AsyncClient() as client:
-        reply = await client.post(f"{address.url}/v1/echo", content=b"x" * (5 << 20))
+
+        async def body() -> AsyncIterator[bytes]:
+            for _ in range(80):
+                yield bytes(65536)
+
+        reply = await client.post(
+            f"{address.url}/v1/echo", content=body(), headers={"content-type": "application/json"}
+        )
         assert reply.status_code == 413
         assert reply.json()["error"]["code"] == "PAYLOAD_TOO_LARGE"
 

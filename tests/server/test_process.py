@@ -109,7 +109,7 @@ async def test_a_second_interrupt_ends_at_once(tmp_path: Path, workers: str) -> 
 
 async def test_requests_in_a_loop_survive_a_rolling_reload(tmp_path: Path) -> None:
     """SIGHUP puts new workers in the place of the old, and no gRPC call of those that go on meanwhile fails."""
-    with serving_process(tmp_path, MAKE, workers="2") as process:
+    with serving_process(tmp_path, MAKE, workers="2", log_level="info") as process:
         await process.ready()
         before = await process.workers(2)
         count, over = 0, False
@@ -121,6 +121,7 @@ async def test_requests_in_a_loop_survive_a_rolling_reload(tmp_path: Path) -> No
                 while not over:
                     await echo(EchoRequest(text="x"))
                     count += 1
+                    await asyncio.sleep(0.01)
 
             asking = [asyncio.create_task(ask()) for _ in range(4)]
             process.send(signal.SIGHUP)

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -21,10 +22,10 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def mistake(settings: type[Settings] = Settings, **given: object) -> str:
+def mistake(settings: type[Settings] = Settings, /, **given: Any) -> str:
     """Return what is said about settings that do not hold."""
     with pytest.raises((ValidationError, SettingsError)) as raised:
-        settings(**given)  # type: ignore[arg-type]
+        settings(**given)
     assert isinstance(raised.value, ValidationError | SettingsError)
     return explain(raised.value, settings)
 
@@ -63,13 +64,13 @@ def test_a_named_file_is_read_instead(nowhere: Path, monkeypatch: pytest.MonkeyP
 )
 def test_durations_read_as_people_write_them(text: object, seconds: float) -> None:
     """A duration is a number with a unit, or of seconds."""
-    assert Settings(drain_limit=text).drain_limit == timedelta(seconds=seconds)  # type: ignore[arg-type]
+    assert Settings(drain_limit=text).drain_limit == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text,size", [("4MiB", 4 << 20), ("512KiB", 512 << 10), ("1000", 1000), (7, 7)])
 def test_sizes_read_as_people_write_them(text: object, size: int) -> None:
     """A size is a number with a binary unit, or of bytes."""
-    assert Settings(request_bytes=text).request_bytes == size  # type: ignore[arg-type]
+    assert Settings(request_bytes=text).request_bytes == size
 
 
 def test_upstreams_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +122,7 @@ def test_a_services_own_field_is_explained_without_its_value(monkeypatch: pytest
         ({"stream_window_bytes": "8MiB"}, "larger than connection_window_bytes"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(given: dict[str, object], told: str) -> None:
+def test_settings_that_do_not_go_together_are_refused(given: dict[str, Any], told: str) -> None:
     """What contradicts itself is told in one line."""
     assert told in mistake(**given)
     assert len(mistake(**given).splitlines()) == 1

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -41,7 +41,7 @@ def files(tmp_path: Path, authority: trustme.CA) -> Tls:
 @pytest.fixture
 def quick_app() -> App:
     """An app that looks at its certificates often."""
-    return App(Answering(), settings=Settings(tls_poll=0.1))  # type: ignore[arg-type]
+    return App(Answering(), settings=Settings(tls_poll=0.1))
 
 
 def write(tls: Tls, leaf: trustme.LeafCert) -> None:
@@ -75,6 +75,13 @@ def shown(authority: trustme.CA, port: int) -> int:
         return int(str(certificate["serialNumber"]), 16)
 
 
+async def shows(authority: trustme.CA, port: int, leaf: trustme.LeafCert) -> None:
+    """Wait until new connections see this certificate."""
+    async with asyncio.timeout(3):
+        while await asyncio.to_thread(shown, authority, port) != serial(leaf):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.05)
+
+
 @contextlib.asynccontextmanager
 async def channel_to(
     authority: trustme.CA, address: Address | str, client: trustme.LeafCert | None = None
@@ -89,7 +96,7 @@ async def channel_to(
         yield channel
 
 
-def echo_on(channel: aio.Channel) -> "Callable[[EchoRequest], aio.UnaryUnaryCall[EchoRequest, EchoResponse]]":
+def echo_on(channel: aio.Channel) -> Any:
     """Return a callable for Echo."""
     return channel.unary_unary("/sample.v1.SampleService/Echo", EchoRequest.to_binary, EchoResponse.from_binary)
 
@@ -148,9 +155,7 @@ async def test_a_new_certificate_is_taken_over_without_a_failed_call(
         for _ in range(3):
             fresh = authority.issue_cert("localhost", "127.0.0.1")
             write(files, fresh)
-            async with asyncio.timeout(3):
-                while await asyncio.to_thread(shown, authority, address.port) != serial(fresh):
-                    await asyncio.sleep(0.05)
+            await shows(authority, address.port, fresh)
         await long_call
         over = True
         await asyncio.gather(*asking)
@@ -203,14 +208,12 @@ async def test_a_broken_new_certificate_is_told_once_and_not_used(
         assert await asyncio.to_thread(shown, authority, address.port) == before
         fresh = authority.issue_cert("localhost", "127.0.0.1")
         write(files, fresh)
-        async with asyncio.timeout(3):
-            while await asyncio.to_thread(shown, authority, address.port) != serial(fresh):
-                await asyncio.sleep(0.05)
+        await shows(authority, address.port, fresh)
 
 
 async def test_certificates_that_do_not_serve_are_refused_at_the_start(files: Tls, authority: trustme.CA) -> None:
     """A missing file is named with its setting, a key of another certificate is told as such."""
-    os.replace(files.key, files.key.with_suffix(".away"))
+    files.key.rename(files.key.with_suffix(".away"))
     with pytest.raises(StartError, match="INTERLOCK_TLS_KEY"):
         async with serving(make(), tls=files):
             pass

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import httpx2
 import pytest
@@ -23,7 +24,8 @@ from interlock import (
 )
 from interlock.server import serving
 
-CARD = PaymentMethod(method=Oneof(field="card_token", value="tok-visa"))
+TOKEN: Oneof[Literal["card_token"], str] = Oneof(field="card_token", value="tok-visa")
+CARD = PaymentMethod(method=TOKEN)
 HOME = Address(street="1 Harbour Road", city="Bergen", postal_code="5003", country_code="NO")
 BODY = {
     "customer_id": "c-1",

@@ -92,9 +92,9 @@ def _formatted(text: str) -> str:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from interlock import __version__
+        import interlock
 
-        typer.echo(f"interlock {__version__}")
+        typer.echo(f"interlock {interlock.__version__}")
         raise typer.Exit
 
 

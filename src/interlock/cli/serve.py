@@ -29,7 +29,7 @@ _HOW = "How it runs"
 _TLS = "TLS"
 
 
-def serve(  # noqa: PLR0917 - typer makes options of parameters
+def serve(  # noqa: D103, PLR0917 - the docstring is HELP; typer makes options of parameters
     target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="Such as shop.orders:make.")],
     host: Annotated[
         str | None, typer.Option(help="Address of the API port. [127.0.0.1]", rich_help_panel=_WHERE)
@@ -42,7 +42,7 @@ def serve(  # noqa: PLR0917 - typer makes options of parameters
     ] = None,
     operations_port: Annotated[
         int | None,
-        typer.Option(help="/livez /readyz /metrics /admin; 0 switches it off. [9090]", rich_help_panel=_WHERE),
+        typer.Option(help="For probes and scrapers; 0 switches it off. [8081]", rich_help_panel=_WHERE),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that share the ports. [1]", rich_help_panel=_HOW)

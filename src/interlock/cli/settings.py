@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-
 INTRODUCTION = """# Settings
 
 Flags of `interlock serve` are strongest, then the environment, `.env`, the secrets directory (`/run/secrets`, or what
 `INTERLOCK_SECRETS` names; a file called `interlock_port`), `interlock.toml` (or what `INTERLOCK_CONFIG` names; a key
-called `port`), then the defaults. Durations read `30s`, `250ms`, `5m`; sizes `4MiB`. `interlock show settings` prints the
-values in force. A service adds settings of its own by deriving from `interlock.Settings`.
+called `port`), then the defaults. Durations read `30s`, `250ms`, `5m`; sizes `4MiB`. `interlock show settings` prints
+the values in force. A service adds settings of its own by deriving from `interlock.Settings`.
 """
 
 

@@ -80,7 +80,7 @@ def _row(operation: dict[str, Any]) -> list[str]:
         operation["name"] if kind == "unary" else f"{operation['name']} ({kind.replace('_', ' ')})",
         "\n".join(escape(f"{route['verb']} {route['path']}") for route in operation["http"]),
         "anybody" if operation["unauthenticated"] else operation["permission"],
-        f"{operation['timeout']:g} s",
+        "none" if operation["timeout"] is None else f"{operation['timeout']:g} s",
         operation["idempotency"],
         f"{limit['requests']} in {limit['per']:g} s" if limit else "",
         operation["exposure"],

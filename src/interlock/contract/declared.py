@@ -152,7 +152,8 @@ def read(image: bytes) -> Declared:
             if not is_bundled(file.package):
                 own.append(desc)
         descs[file.name] = desc
-    return declared(Registry(*descs.values()), own)
+    imported = {each.name for desc in descs.values() for each in desc.dependencies}
+    return declared(Registry(*(desc for name, desc in descs.items() if name not in imported)), own)
 
 
 def declared(registry: Registry, files: Iterable[DescFile]) -> Declared:
@@ -188,7 +189,8 @@ def _rpc(method: DescMethod, place: Place) -> DeclaredRpc:
         http.append((rule, place.option(extension=HTTP)))
         additional = enumerate(rule.additional_bindings)
         http += [(each, place.option(11, number, extension=HTTP)) for number, each in additional]
-    return DeclaredRpc(method, options[ext_method] or MethodOptions(), tuple(http), place)
+    rules = options[ext_method] if ext_method in options else MethodOptions()
+    return DeclaredRpc(method, rules, tuple(http), place)
 
 
 def _event(message: DescMessage, place: Place) -> DeclaredEvent | None:

@@ -1,7 +1,7 @@
 """Settings applied to a contract: the result, the effective contract, is what runs."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from enum import IntEnum
@@ -28,13 +28,30 @@ def effective(contract: Contract, overrides: Overrides) -> Contract:
     """
     mistakes: list[Mistake] = []
     changes = {name.removeprefix("/"): _changes(name, given, mistakes) for name, given in overrides.items()}
-    known = {each.name for each in contract.services} | {path[1:] for path in contract.operations}
+    known = _names(contract)
     unknown = ((name, nearest(name, known)) for name in changes.keys() - known)
     mistakes += [_mistake(name, f"the contract has no such operation or service{meant}") for name, meant in unknown]
     if mistakes:
         raise ContractError(sorted(mistakes, key=str))
     services = tuple(_service(each, changes) for each in contract.services)
     return replace(contract, services=services)
+
+
+def effective_together(contracts: Sequence[Contract], overrides: Overrides) -> list[Contract]:
+    """Return several contracts with `overrides` applied, where each name must be known to one of them."""
+    known = set().union(*map(_names, contracts))
+    return [
+        effective(each, {key: given for key, given in overrides.items() if _concerns(key.removeprefix("/"), each, known)})
+        for each in contracts
+    ]
+
+
+def _concerns(name: str, contract: Contract, known: set[str]) -> bool:
+    return name in _names(contract) or name not in known
+
+
+def _names(contract: Contract) -> set[str]:
+    return {each.name for each in contract.services} | {path[1:] for path in contract.operations}
 
 
 def duration(value: object) -> timedelta:

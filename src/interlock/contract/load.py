@@ -65,7 +65,7 @@ def _operation(declared: DeclaredRpc, tier: options.Tier, objectives: model.Obje
         permission=str(access.value) if access is not None and access.field == "permission" else "",
         unauthenticated=access is not None and access.field == "unauthenticated" and bool(access.value),
         exposure=rules.exposure,
-        timeout=_duration(rules.timeout) or model.DEFAULT_TIMEOUT,
+        timeout=_duration(rules.timeout) or (model.DEFAULT_TIMEOUT if method.method_kind == "unary" else None),
         idempotency=_idempotency(declared),
         rate_limit=_rate_limit(rules.rate_limit),
         tier=rules.tier or tier,

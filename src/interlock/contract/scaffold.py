@@ -16,7 +16,7 @@ FILES = {
     "Makefile.txt": "Makefile",
     "README.md.txt": "README.md",
     "gitignore.txt": ".gitignore",
-    "contract.proto.txt": "contracts/{name}/v1/{name}.proto",
+    "contract.proto.txt": "contracts/api/{name}/v1/{name}.proto",
     "package.py.txt": "src/{name}/__init__.py",
     "greetings.py.txt": "src/{name}/greetings.py",
     "service.py.txt": "src/{name}/service.py",
@@ -49,15 +49,15 @@ def scaffold(name: str, parent: Path) -> Path:
 
 def requirement() -> str:
     """Return how a project requires this Interlock: by its source tree where it comes from one, else by version."""
+    source = Path(__file__).resolve().parents[3]
+    if source.name != "site-packages" and (source / "pyproject.toml").exists():
+        return f"interlock @ {source.as_uri()}"
     try:
         installed = distribution("interlock")
     except PackageNotFoundError:
         return "interlock"
-    origin = json.loads(installed.read_text("direct_url.json") or "{}")
-    url = str(origin.get("url", ""))
-    if url.startswith("file:"):
-        return f"interlock @ {url}"
-    return f"interlock>={installed.version}"
+    url = str(json.loads(installed.read_text("direct_url.json") or "{}").get("url", ""))
+    return f"interlock @ {url}" if url.startswith("file:") else f"interlock>={installed.version}"
 
 
 def _filled(text: str, values: dict[str, str]) -> str:

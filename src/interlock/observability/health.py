@@ -11,7 +11,7 @@ from interlock.contract.gen.grpc.health.v1.health_pb import (
     HealthListRequest,
     HealthListResponse,
 )
-from interlock.errors import NotFound
+from interlock.errors import NotFound, Unavailable
 
 Check = Callable[[], Awaitable[None]]
 """A named part that readiness depends on; raises while it is not well."""
@@ -23,13 +23,14 @@ _Status = HealthCheckResponse.ServingStatus
 class Health:
     """The state behind `/livez`, `/readyz` and `grpc.health.v1`.
 
-    `serving` is set by the app: False before it started and once it drains. `checks` are asked by `ready`, all at
+    `serving` is set by the app: False before it started and once it drains. `checks` are asked by `failing`, all at
     once, each for two seconds at most.
     """
 
     def __init__(self, services: Iterable[str] = ()) -> None:
         self.services = tuple(services)
         self.checks: dict[str, Check] = {}
+        self.draining = False
         self._serving = False
         self._changed = asyncio.Event()
 
@@ -41,12 +42,23 @@ class Health:
     @serving.setter
     def serving(self, value: bool) -> None:
         self._serving = value
+        self.draining = False
+        self._announce()
+
+    def drain(self) -> None:
+        """Be not ready for good: watchers are told and let go, so that no drain waits for them."""
+        self._serving = False
+        self.draining = True
+        self._announce()
+
+    def _announce(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def changed(self) -> None:
-        """Wait until `serving` was set."""
-        await self._changed.wait()
+    @property
+    def change(self) -> asyncio.Event:
+        """What is set when `serving` changes from what it is now."""
+        return self._changed
 
     async def failing(self) -> dict[str, str]:
         """Return what is not well, by name: empty means ready. The texts are for operators, not for callers."""
@@ -54,13 +66,17 @@ class Health:
             return {"serving": "starting or shutting down"}
         names = list(self.checks)
         results = await asyncio.gather(
-            *(asyncio.wait_for(self.checks[name](), _CHECK_LIMIT) for name in names), return_exceptions=True
+            *(asyncio.wait_for(_ask(self.checks[name]), _CHECK_LIMIT) for name in names), return_exceptions=True
         )
         return {
             name: f"{type(result).__name__}: {result}".rstrip(": ")
             for name, result in zip(names, results, strict=True)
             if isinstance(result, BaseException)
         }
+
+
+async def _ask(check: Check) -> None:
+    await check()  # called in here, so that one which raises at once is not well, as any other
 
 
 class HealthService:
@@ -82,19 +98,25 @@ class HealthService:
         return HealthListResponse(statuses={name: HealthCheckResponse(status=status) for name in names})
 
     async def watch(self, request: HealthCheckRequest, _call: Call) -> AsyncIterator[HealthCheckResponse]:
-        """Tell the status now and whenever it changes; an unknown service is SERVICE_UNKNOWN, and may appear."""
+        """Tell the status now and whenever it changes; an unknown service is SERVICE_UNKNOWN, and may appear.
+
+        Ends with UNAVAILABLE once the app drains, after it told so.
+        """
         known = not request.service or request.service in self._health.services
         last: Any = None
         while True:
+            change = self._health.change  # before the look: what changes while a message is on its way is not missed
             status = await self._status() if known else _Status.SERVICE_UNKNOWN
             if status != last:
                 yield HealthCheckResponse(status=status)
                 last = status
-            await self._next_look()
+            if self._health.draining:
+                raise Unavailable("the service is shutting down")
+            await self._next_look(change)
 
-    async def _next_look(self) -> None:
+    async def _next_look(self, change: asyncio.Event) -> None:
         try:
-            await asyncio.wait_for(self._health.changed(), timeout=1.0 if self._health.checks else None)
+            await asyncio.wait_for(change.wait(), timeout=1.0 if self._health.checks else None)
         except TimeoutError:
             return
 

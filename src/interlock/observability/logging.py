@@ -158,4 +158,9 @@ def _readable_line(outcome: Outcome) -> str:
         f"{_timestamp()[11:23]} {outcome.code.name:<17} {outcome.duration * 1000:8.2f} ms  "
         f"{call.operation.path}  {call.protocol}  {call.request_id}"
     )
-    return f"{line}  {error.reason}: {error.message}\n" if error is not None else line + "\n"
+    return f"{line}  {_one_line(f'{error.reason}: {error.message}')}\n" if error is not None else line + "\n"
+
+
+def _one_line(text: str) -> str:
+    """Escape line ends and what a terminal would obey; the text may hold what a caller sent."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -5,6 +5,7 @@ A failed call raises the typed error with its details. A channel belongs to the 
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,11 +19,13 @@ from interlock.call import Call, Handler, Reply
 from interlock.contract.gen.google.rpc.status_pb import Status
 from interlock.contract.model import Kind, Operation
 from interlock.deadline import monotonic
-from interlock.errors import DeadlineExceeded, Error, error_class
+from interlock.errors import Code, DeadlineExceeded, Error, TooLarge, error_class
 from interlock.metadata import Metadata
+from interlock.protocols.serving import closing
 from interlock.protocols.status import from_status
 
 _TRANSPORT = frozenset(("content-type", "content-length", "date", "server", "user-agent", "te", "trailer"))
+_LONGEST = 1e9  # seconds; beyond about 290 years from 1970 grpcio's clock wraps round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +89,14 @@ class GrpcTransport:
     def handler(self, operation: Operation) -> Handler:
         """Return the handler that sends calls of `operation`, connection after connection in turn."""
         turn = count()
+        bound: list[aio.Channel] = []
         stubs: list[Any] = []
 
         def stub() -> Any:
-            if not self._channels:
-                stubs.clear()
-            if not stubs:
-                stubs.extend(_stub(channel, operation) for channel in self._open())
+            nonlocal bound, stubs
+            if bound is not self._channels or not bound:  # none yet, or closed and opened again since
+                bound = self._open()
+                stubs = [_stub(channel, operation) for channel in bound]
             return stubs[next(turn) % len(stubs)] if len(stubs) > 1 else stubs[0]
 
         if operation.kind is Kind.UNARY:
@@ -140,8 +144,9 @@ class _Requests:
 
     async def forward(self) -> AsyncIterator[Message[Any]]:
         try:
-            async for request in self._requests:
-                yield request
+            async with closing(self._requests):
+                async for request in self._requests:
+                    yield request
         except Exception as broken:
             self._raised = broken
             raise
@@ -159,6 +164,8 @@ async def _replies(call: Call, rpc: Any, requests: _Requests | None) -> AsyncIte
         if call.wants_metadata:
             await _take_metadata(call, rpc)
     except (aio.AioRpcError, asyncio.CancelledError) as failed:
+        if call.wants_metadata and isinstance(failed, aio.AioRpcError):
+            await _take_metadata(call, rpc)
         if requests is not None:
             raise requests.cause(failed) from failed
         if isinstance(failed, aio.AioRpcError):
@@ -189,7 +196,7 @@ def _timeout(call: Call) -> float | None:
     left = at - monotonic()
     if left <= 0:
         raise DeadlineExceeded("the deadline passed before the call was sent")
-    return left
+    return min(left, _LONGEST)
 
 
 def _outgoing(metadata: Metadata) -> tuple[tuple[str, str | bytes], ...] | None:
@@ -197,12 +204,17 @@ def _outgoing(metadata: Metadata) -> tuple[tuple[str, str | bytes], ...] | None:
 
 
 async def _take_metadata(call: Call, rpc: Any) -> None:
-    call.reply_headers.raw.extend(_incoming(await rpc.initial_metadata()).raw)
-    call.reply_trailers.raw.extend(_incoming(await rpc.trailing_metadata()).raw)
+    call.reply_headers.extend(_incoming(await rpc.initial_metadata()))
+    call.reply_trailers.extend(_incoming(await rpc.trailing_metadata()))
 
 
 def _incoming(pairs: Any) -> Metadata:
-    return Metadata(pair for pair in pairs or () if pair[0] not in _TRANSPORT and not pair[0].startswith("grpc-"))
+    metadata = Metadata()
+    for name, value in pairs or ():
+        if name not in _TRANSPORT and not name.startswith("grpc-"):
+            with suppress(ValueError):  # another server's metadata need not keep our rules
+                metadata.add(name, value)
+    return metadata
 
 
 def _error(failed: aio.AioRpcError) -> Error:
@@ -216,11 +228,15 @@ def _error(failed: aio.AioRpcError) -> Error:
             status = Status.from_binary(packed)
             if status.code == code:
                 error = from_status(code, status.message or text, list(status.details))
-        except ValueError:
+        except Exception:
             error = None  # details that can't be read must not hide the error itself
     if error is None:
-        error = error_class(code)(text)
+        error = TooLarge(text) if _says_too_large(code, text) else error_class(code)(text)
     error.received = True
     error.final = trailers.get("grpc-retry-pushback-ms") == "-1"
     error.metadata = tuple(_incoming(failed.trailing_metadata()).items())
     return error
+
+
+def _says_too_large(code: int, text: str) -> bool:
+    return code == Code.RESOURCE_EXHAUSTED and "message larger than max" in text  # grpcio tells it in words only

@@ -2,26 +2,27 @@
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 from protobuf import Message
 
 from interlock.call import Call, Cancellation, Peer, Reply, current_call
 from interlock.deadline import Deadline, monotonic
-from interlock.errors import Error, Internal, InvalidArgument, TooLarge, Unimplemented
+from interlock.errors import Error, Internal, TooLarge, Unimplemented
 from interlock.metadata import Metadata
 from interlock.protocols.grpc_wire import (
     HEADER_BYTES,
     Unframer,
     check_frame,
+    cut_off,
     encode_message,
     frame,
-    gunzipped,
     gzipped,
+    inflated,
     parse_timeout,
 )
-from interlock.protocols.serving import Endpoint, InFlight, Limits, failure, left
+from interlock.protocols.serving import Endpoint, InFlight, Limits, closing, failure, left, log
 from interlock.protocols.status import to_status
 
 Scope = MutableMapping[str, Any]
@@ -60,18 +61,15 @@ class GrpcServer:
             current_call.set(call)
             call.deadline = _deadline(metadata, endpoint.timeout)
             encoding = metadata.header(b"grpc-encoding")
-            if encoding is not None and encoding != b"identity":
-                exchange.compress = _knows(encoding)
-            call.incoming = GrpcIncoming(receive, call, self._limits.request_bytes, exchange.compress)
+            compressed = encoding is not None and encoding != b"identity" and _knows(encoding)
+            exchange.compress = compressed and _takes_gzip(metadata)
+            call.incoming = GrpcIncoming(receive, call, self._limits.request_bytes, compressed)
             reply = await endpoint.handle(call)
             await exchange.send_reply(reply)
             if call.cancellation is not None:
                 error = failure(call, asyncio.CancelledError())
         except BaseException as raised:
             error = failure(call, raised)
-            if isinstance(raised, asyncio.CancelledError) and call.cancellation is None:
-                call.end(error)
-                raise
         finally:
             in_flight.remove(call)
             call.end(error)
@@ -89,6 +87,11 @@ def _knows(encoding: bytes) -> bool:
     if encoding == b"gzip":
         return True
     raise Unimplemented("grpc-encoding must be identity or gzip")
+
+
+def _takes_gzip(metadata: Metadata) -> bool:
+    accepted = metadata.header(b"grpc-accept-encoding")
+    return accepted is None or b"gzip" in (each.strip() for each in accepted.split(b","))
 
 
 class GrpcIncoming:
@@ -114,15 +117,15 @@ class GrpcIncoming:
         if not body:
             raise _count("none")
         if len(body) < HEADER_BYTES:
-            raise InvalidArgument("the request body ends inside a message")
+            raise cut_off()
         flag, length = body[0], int.from_bytes(body[1:5], "big")
         check_frame(flag, length, self._limit, compressed=self._compressed)
         if len(body) < HEADER_BYTES + length:
-            raise InvalidArgument("the request body ends inside a message")
+            raise cut_off()
         if len(body) > HEADER_BYTES + length:
             raise _count("more")
         data = body[HEADER_BYTES:]
-        return self._decode(gunzipped(data, self._limit) if flag else data)
+        return self._decode(inflated(data, self._limit) if flag else data)
 
     async def _rest(self, body: bytes) -> bytes:
         whole = bytearray(body)
@@ -157,7 +160,7 @@ class GrpcIncoming:
         try:
             return self._type.from_binary(data)
         except Exception as broken:
-            raise InvalidArgument(f"the request is no valid {self._type.desc().type_name}") from broken
+            raise Internal(f"the request is no valid {self._type.desc().type_name}") from broken
 
 
 def _count(number: str) -> Unimplemented:
@@ -179,13 +182,11 @@ class _Exchange:
     async def send_reply(self, reply: Reply) -> None:
         if self._call.operation.kind.server_streams:
             call = self._call
-            messages: AsyncGenerator[Message[Any]] = reply  # type: ignore[assignment]  # as `handlers.bind` makes it
-            try:
+            messages: AsyncIterator[Message[Any]] = reply  # type: ignore[assignment]  # as its kind says
+            async with closing(messages):
                 async for message in messages:
                     call.touched = monotonic()
                     await self._send_message(message)
-            finally:
-                await messages.aclose()
         else:
             await self._send_message(reply)  # type: ignore[arg-type]  # and the others' a message
 
@@ -211,6 +212,12 @@ class _Exchange:
     async def send_end(self, error: Error | None) -> None:
         if self._call.cancellation is Cancellation.CLIENT_GONE:
             return
+        try:
+            await self._send_end(error)
+        except Exception as gone:
+            log.debug("the end of %s can't be sent: %s", self._call.operation, gone)
+
+    async def _send_end(self, error: Error | None) -> None:
         if error is None and not self._started:
             self._started = True
             await self._send(self._start())
@@ -242,10 +249,7 @@ def error_trailers(error: Error, domain: str) -> list[tuple[bytes, bytes]]:
     elif error.retry_after is not None:
         milliseconds = max(0, int(error.retry_after.total_seconds() * 1000))
         trailers.append((b"grpc-retry-pushback-ms", str(milliseconds).encode()))
-    try:
-        trailers.extend(Metadata(error.metadata).raw)
-    except ValueError as wrong:
-        raise Internal(str(wrong)) from wrong
+    trailers.extend(Metadata(error.metadata).raw)
     return trailers
 
 

@@ -5,7 +5,7 @@ import re
 import zlib
 from urllib.parse import unquote
 
-from interlock.errors import InvalidArgument, TooLarge, Unimplemented
+from interlock.errors import Internal, InvalidArgument, TooLarge
 
 HEADER_BYTES = 5
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])\Z")
@@ -85,7 +85,7 @@ class Unframer:
         self._buffer += data
 
     def next(self) -> bytes | None:
-        """Return the next whole message, or None until more has come; TooLarge or InvalidArgument for a bad frame."""
+        """Return the next whole message, or None until more has come; TooLarge or Internal for a bad frame."""
         buffer = self._buffer
         if len(buffer) < HEADER_BYTES:
             return None
@@ -96,19 +96,35 @@ class Unframer:
             return None
         message = bytes(buffer[HEADER_BYTES:end])
         del buffer[:end]
-        return gunzipped(message, self._limit) if flag else message
+        return inflated(message, self._limit) if flag else message
 
     def finish(self) -> None:
-        """Check that the stream ended between two messages; InvalidArgument if it was cut off."""
+        """Check that the stream ended between two messages; Internal if it was cut off."""
         if self._buffer:
-            raise InvalidArgument("the request body ends inside a message")
+            raise cut_off()
 
 
 def check_frame(flag: int, length: int, limit: int, *, compressed: bool) -> None:
-    """Refuse a frame that is too large, of an unknown kind, or compressed where nothing was announced."""
+    """Refuse a frame that is too large, of an unknown kind, or compressed where nothing was announced.
+
+    The codes are those of grpc/doc/statuscodes.md: what breaks the wire's form is INTERNAL.
+    """
     if flag > 1:
-        raise InvalidArgument(f"unknown frame flag {flag}")
+        raise Internal(f"unknown frame flag {flag}")
     if length > limit:
         raise TooLarge(f"the message of {length} bytes is larger than the limit of {limit}")
     if flag and not compressed:
-        raise Unimplemented("a message is compressed, but grpc-encoding names no compression")
+        raise Internal("a message is compressed, but grpc-encoding names no compression")
+
+
+def cut_off() -> Internal:
+    """Return the error for a body that ends too early."""
+    return Internal("the request body ends inside a message")
+
+
+def inflated(data: bytes, limit: int) -> bytes:
+    """Decompress the message of a frame as `gunzipped` does; Internal if it is broken."""
+    try:
+        return gunzipped(data, limit)
+    except InvalidArgument as broken:
+        raise Internal(broken.message) from broken

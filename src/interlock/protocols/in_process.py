@@ -5,7 +5,7 @@ and an error reaches the caller as its status, rebuilt.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextvars import Context
 from typing import Any
 
@@ -14,8 +14,8 @@ from protobuf import Message
 from interlock.call import Call, Cancellation, Direction, Handler, Reply, current_call
 from interlock.contract.model import Operation
 from interlock.deadline import NEVER, Deadline, monotonic
-from interlock.errors import DeadlineExceeded, Error, InvalidArgument, TooLarge, Unimplemented
-from interlock.protocols.serving import Endpoint, InFlight, Limits, failure
+from interlock.errors import DeadlineExceeded, Error, Internal, TooLarge, Unimplemented
+from interlock.protocols.serving import Endpoint, InFlight, Limits, closing, failure
 from interlock.protocols.status import from_status, to_status
 
 GRACE = 0.2
@@ -101,8 +101,10 @@ class _Visit:
 
     async def _upload(self) -> None:
         try:
-            async for request in self._call.request:
-                await self._requests.put(request.to_binary())
+            async with closing(self._call.request):
+                async for request in self._call.request:
+                    self._served.touched = monotonic()
+                    await self._requests.put(request.to_binary())
         except Exception as broken:
             self._broken_requests = broken
             self._served.cancel(Cancellation.CLIENT_GONE)
@@ -126,11 +128,13 @@ class _Visit:
         self._left = True
         call, served = self._call, self._served
         if call.wants_metadata:
-            call.reply_headers.raw.extend(served.reply_headers.raw)
-            call.reply_trailers.raw.extend(served.reply_trailers.raw)
+            call.reply_headers.extend(served.reply_headers)
+            call.reply_trailers.extend(served.reply_trailers)
         served.cancel(Cancellation.CLIENT_GONE)
         for task in tasks[1:]:
             task.cancel()
+        while not self._replies.empty():  # a callee that has ended may still wait to say so
+            self._replies.get_nowait()
 
     async def _serve(self) -> None:
         served, error = self._served, None
@@ -139,13 +143,11 @@ class _Visit:
         try:
             reply = await self._endpoint.handle(served)
             if served.operation.kind.server_streams:
-                messages: AsyncGenerator[Message[Any]] = reply  # type: ignore[assignment]  # as `handlers.bind` makes it
-                try:
+                messages: AsyncIterator[Message[Any]] = reply  # type: ignore[assignment]  # as its kind says
+                async with closing(messages):
                     async for message in messages:
                         served.touched = monotonic()
                         await self._reply(message)
-                finally:
-                    await messages.aclose()
             else:
                 await self._reply(reply)  # type: ignore[arg-type]  # and the others' a message
             if served.cancellation is not None:
@@ -200,4 +202,4 @@ class _Incoming:
         try:
             return self._type.from_binary(data)
         except Exception as broken:
-            raise InvalidArgument(f"the request is no valid {self._type.desc().type_name}") from broken
+            raise Internal(f"the request is no valid {self._type.desc().type_name}") from broken

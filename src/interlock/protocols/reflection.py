@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from protobuf import Oneof
-from protobuf.wkt.google.protobuf.descriptor_pb import DescriptorProto, FileDescriptorProto
+from protobuf.wkt.google.protobuf.descriptor_pb import DescriptorProto, EnumDescriptorProto, FileDescriptorProto
 
 from interlock.call import Call
 from interlock.contract.gen.grpc.reflection.v1 import reflection_pb as v1
 from interlock.errors import Code
+from interlock.protocols.status import clip
 
 
 class Index:
@@ -31,7 +32,7 @@ class Index:
         for message in file.message_type:
             self._add_message(prefix, message, file.name)
         for enum in file.enum_type:
-            self._symbols[prefix + enum.name] = file.name
+            self._add_enum(prefix, enum, file.name)
         for service in file.service:
             self._symbols[prefix + service.name] = file.name
             for method in service.method:
@@ -45,12 +46,20 @@ class Index:
         self._symbols[name] = file
         for field in message.field:
             self._symbols[f"{name}.{field.name}"] = file
+        for oneof in message.oneof_decl:
+            self._symbols[f"{name}.{oneof.name}"] = file
         for enum in message.enum_type:
-            self._symbols[f"{name}.{enum.name}"] = file
+            self._add_enum(f"{name}.", enum, file)
         for extension in message.extension:
+            self._symbols[f"{name}.{extension.name}"] = file
             self._extensions.setdefault(extension.extendee.removeprefix("."), {})[extension.number] = file
         for nested in message.nested_type:
             self._add_message(f"{name}.", nested, file)
+
+    def _add_enum(self, prefix: str, enum: EnumDescriptorProto, file: str) -> None:
+        self._symbols[prefix + enum.name] = file
+        for value in enum.value:  # a value's name stands beside its enum's, not in it
+            self._symbols[prefix + value.name] = file
 
     def file(self, name: str) -> list[bytes] | None:
         """Return the file and all it needs, itself first, or None."""
@@ -66,7 +75,7 @@ class Index:
         return list(found.values())
 
     def symbol(self, name: str) -> list[bytes] | None:
-        """Return the files that declare a message, enum, service, method, field or extension, or None."""
+        """Return the files that declare what has that full name (a message, service, method, field …), or None."""
         return self.file(self._symbols.get(name, ""))
 
     def extension(self, message: str, number: int) -> list[bytes] | None:
@@ -127,7 +136,7 @@ class ReflectionService:
         return self._reply(request, "file_descriptor_response", reply)
 
     def _error(self, request: Any, code: Code, message: str) -> Any:
-        error = self._messages.ErrorResponse(error_code=int(code), error_message=message)
+        error = self._messages.ErrorResponse(error_code=int(code), error_message=clip(message))
         return self._reply(request, "error_response", error)
 
     def _reply(self, request: Any, field: str, value: Any) -> Any:

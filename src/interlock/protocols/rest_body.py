@@ -1,5 +1,6 @@
 """The body of a REST request: its media type judged, its bytes read within their bound."""
 
+import asyncio
 import re
 from functools import lru_cache
 
@@ -74,6 +75,19 @@ async def _whole(call: Call, body: bytes, receive: Receive, limit: int) -> bytes
         body, more = await _next(call, receive)
         whole += body
     return bytes(whole)
+
+
+async def discard(receive: Receive, limit: int, seconds: float = 5.0) -> None:
+    """Read on past a refused body, so that a caller that sends before it reads sees the refusal; within bounds."""
+    try:
+        async with asyncio.timeout(seconds):
+            while limit > 0:
+                event = await receive()
+                if event["type"] == "http.disconnect" or not event.get("more_body"):
+                    return
+                limit -= len(event.get("body", b""))
+    except TimeoutError:
+        return
 
 
 def announces_body(metadata: Metadata) -> bool:

@@ -15,11 +15,12 @@ from protobuf.wkt import Empty
 from interlock.call import Call, Peer, Reply, current_call
 from interlock.contract.model import Kind, Operation
 from interlock.deadline import Deadline, monotonic
-from interlock.errors import Error, MethodNotAllowed, NotAcceptable, RouteNotFound
+from interlock.errors import Error, MethodNotAllowed, NotAcceptable, RouteNotFound, TooLarge
 from interlock.metadata import Metadata
 from interlock.protocols.grpc_server import Receive, Scope, Send
 from interlock.protocols.grpc_wire import parse_timeout
 from interlock.protocols.json_mistakes import shown
+from interlock.protocols.rest_body import discard
 from interlock.protocols.rest_error import error_body, error_response
 from interlock.protocols.rest_location import locator
 from interlock.protocols.rest_reply import Headers, ReplyWriter
@@ -28,6 +29,7 @@ from interlock.protocols.rest_router import Match, Router
 from interlock.protocols.serving import Endpoint, InFlight, Limits, failure
 
 JSON, LINES = b"application/json", b"application/x-ndjson"
+_DISCARD = 16 * 1024 * 1024  # bytes of a refused body that are read and dropped
 _PATH = "/:@!$&'()*+,;=-._~%"
 _NOWHERE = Operation(
     service="", name="", python_name="", kind=Kind.UNARY, request_type=Empty, reply_type=Empty
@@ -125,6 +127,8 @@ class RestServer:
         if stream is not None and stream.started:
             await stream.send_end(error)
         elif error is not None:
+            if isinstance(error, TooLarge):
+                await discard(receive, _DISCARD)
             headers = [*call.reply_headers.raw, *call.reply_trailers.raw]
             await _send(send, error_response(error, call.request_id, headers))
         elif stream is not None:

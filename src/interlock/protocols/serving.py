@@ -2,11 +2,16 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from interlock.call import Call, Cancellation, Handler, uuid7
 from interlock.contract.model import Operation
-from interlock.errors import Cancelled, DeadlineExceeded, Error, Internal, Unavailable
+from interlock.errors import Cancelled, DeadlineExceeded, Error, Internal, InvalidArgument, Unavailable
+from interlock.metadata import MalformedMetadata, Metadata
+from interlock.protocols.status import to_status
 
 log = logging.getLogger("interlock")
 
@@ -66,19 +71,44 @@ class InFlight:
             call.cancel(reason)
 
 
+@asynccontextmanager
+async def closing(messages: AsyncIterator[Any]) -> AsyncIterator[None]:
+    """Close a stream at the end of the block, where it can be closed: an iterator of somebody's own may not."""
+    try:
+        yield
+    finally:
+        close = getattr(messages, "aclose", None)
+        if close is not None:
+            await close()
+
+
 def failure(call: Call, raised: BaseException) -> Error:
     """Turn what ended a call into the error that its caller may see.
 
     A cancellation becomes the status of its reason. An error received from a called service is not the caller's
     affair: it becomes INTERNAL, while UNAVAILABLE and DEADLINE_EXCEEDED keep their code, marked as final. Any other
-    exception becomes INTERNAL with an id that stands in the log beside the traceback.
+    exception becomes INTERNAL with an id that stands in the log beside the traceback; so does an error that can't be
+    sent, and a cancellation that nobody asked for, such as that of a task which the handler awaits.
     """
     if call.cancellation is not None:
         return _cancelled(call.cancellation)
     if isinstance(raised, Error):
-        return _received(call, raised) if raised.received else raised
-    if isinstance(raised, asyncio.CancelledError):
-        return _cancelled(Cancellation.CLIENT_GONE)
+        return _received(call, raised) if raised.received else _sendable(call, raised)
+    if isinstance(raised, MalformedMetadata):
+        return InvalidArgument(str(raised))
+    return _unexpected(call, raised)
+
+
+def _sendable(call: Call, error: Error) -> Error:
+    try:
+        to_status(error, "")
+        Metadata(error.metadata)
+    except Exception as wrong:
+        return _unexpected(call, wrong)
+    return error
+
+
+def _unexpected(call: Call, raised: BaseException) -> Error:
     error_id = uuid7()
     log.error("%s failed unexpectedly (error id %s)", call.operation, error_id, exc_info=raised)
     return Internal(f"internal error; the service's log has it under id {error_id}")

@@ -11,15 +11,25 @@ from interlock.contract.gen.google.rpc.error_details_pb import BadRequest, Error
 from interlock.contract.gen.google.rpc.status_pb import Status
 from interlock.contract.gen.interlock.v1.errors_pb import ErrorDetail, ErrorResponse
 from interlock.errors import Error, Violation, error_class
+from interlock.protocols.grpc_wire import encode_message
 
 MAX_BYTES = 4096
 MAX_VIOLATIONS = 32
 _MAX_TEXT = 1024
+_MAX_ENCODED = 2 * _MAX_TEXT  # beside the details, within the 8 KiB of metadata that gRPC clients take
 
 
 def clip(text: str, size: int = _MAX_TEXT) -> str:
-    """Shorten `text` to `size` characters, marking the cut."""
-    return text if len(text) <= size else text[: size - 1] + "…"
+    """Shorten `text` to `size` bytes of UTF-8, marking the cut; what UTF-8 can't carry becomes `?`."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= size:
+        return data.decode()
+    return data[: size - len("…".encode())].decode("utf-8", "ignore") + "…"
+
+
+def _clip_message(text: str) -> str:
+    message = clip(text)
+    return message if len(encode_message(message)) <= _MAX_ENCODED else clip(message, _MAX_ENCODED // 3)
 
 
 def to_status(error: Error, domain: str) -> Status:
@@ -33,7 +43,7 @@ def to_status(error: Error, domain: str) -> Status:
 
 
 def _status(error: Error, domain: str, violations: tuple[Violation, ...]) -> Status:
-    message = clip(error.message)
+    message = _clip_message(error.message)
     details: list[Message[Any]] = [ErrorInfo(reason=clip(error.reason, 64), domain=clip(error.domain or domain, 256))]
     if violations:
         fields = [

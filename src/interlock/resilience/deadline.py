@@ -7,12 +7,16 @@ from interlock.contract.model import Operation
 from interlock.deadline import NEVER, Clock, monotonic
 from interlock.errors import DeadlineExceeded
 
+_NEVER = 1e12
+"""Seconds of the clock that are as good as never: some thirty thousand years."""
+
 
 class Wheel:
     """Slots of `tick` seconds, each with the calls that end in it; turned only while a call is watched.
 
-    A call is cancelled at most one tick late. A call without a deadline (a stream that runs on) is cancelled once no
-    message passed for `idle` seconds (0: never). Belongs to one event loop.
+    A call is cancelled at the first turn after the tick in which its time ran out, so at most two ticks late, and never
+    early. A call without a deadline (a stream that runs on) is cancelled once no message passed for `idle` seconds
+    (0: never). Belongs to one event loop.
     """
 
     def __init__(self, *, tick: float = 0.01, idle: float = 300.0, clock: Clock = monotonic) -> None:
@@ -26,17 +30,17 @@ class Wheel:
 
     def watch(self, call: Call) -> None:
         """Cancel `call` when its deadline passes or it stays idle, unless it ends before."""
-        self._place(call)
-        call.on_end(self._forget)
         if self._timer is None:
             self._turned = int(self._clock() / self._tick)
             self._arm()
+        self._place(call)
+        call.on_end(self._forget)
 
     def _place(self, call: Call) -> None:
-        at = call.deadline.at if call.deadline is not NEVER else max(call.touched, self._clock()) + self._idle
-        if at == float("inf"):
+        at = call.deadline.at if call.deadline != NEVER else max(call.touched, self._clock()) + self._idle
+        if at >= _NEVER:
             return
-        slot = int(at / self._tick) + 1
+        slot = max(int(at / self._tick), self._turned) + 1
         self._due[call] = slot
         waiting = self._slots.get(slot)
         if waiting is None:
@@ -72,7 +76,7 @@ class Wheel:
         self._turned = last
         for slot in due:
             for call in self._slots.pop(slot):
-                if call.deadline is NEVER and call.touched + self._idle > now:
+                if call.deadline == NEVER and call.touched + self._idle > now:
                     self._place(call)
                 else:
                     call.cancel(Cancellation.DEADLINE)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import h2corn
 from h2corn._lib import prepare_tls
 from h2corn._server import TlsMaterial
 
-from interlock.server.application import Asgi, StartError
+from interlock.server.application import Asgi, Receive, Scope, Send, StartError
 
 if TYPE_CHECKING:
     from interlock.settings import Settings
@@ -28,6 +28,10 @@ CUT_MARGIN = 5.0
 """Seconds that h2corn waits longer than we do, so that we decide what becomes of a call."""
 
 
+LAST_ANSWERS = 0.1
+"""Seconds in which answers over HTTP/1.1 ask to close, before idle connections are closed from here."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """Certificate chain, private key and client authorities, as PEM bytes of one moment."""
@@ -35,6 +39,36 @@ class Identity:
     certificate: bytes
     key: bytes = field(repr=False)
     client_authorities: bytes | None = None
+
+
+class _Face:
+    """What one h2corn server calls: the app, and in the end the app with `connection: close` on HTTP/1.1.
+
+    h2corn closes HTTP/1.1 connections between two requests without a word, so that a request under way at that moment
+    is lost, unseen by the app. HTTP/2 has GOAWAY for that.
+    """
+
+    __slots__ = ("app",)
+
+    def __init__(self, app: Asgi) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return self.app(scope, receive, send)
+
+    def leave(self) -> None:
+        """Answer from now on with `connection: close`."""
+        app = self.app
+
+        async def closing(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_closing(event: MutableMapping[str, Any]) -> None:
+                if event["type"] == "http.response.start":
+                    event = {**event, "headers": [*event.get("headers", ()), (b"connection", b"close")]}
+                await send(event)
+
+            await app(scope, receive, send_closing if scope.get("http_version", "").startswith("1") else send)
+
+        self.app = closing
 
 
 class Listener:
@@ -47,6 +81,7 @@ class Listener:
         self._sockets = sockets
         self._config = config
         self._server: h2corn.Server | None = None
+        self._face = _Face(app)
         self._serving: set[asyncio.Task[None]] = set()
         self._prepared = self._prepare(identity)
 
@@ -65,10 +100,17 @@ class Listener:
             prepared = self._prepare(identity)
         except StartError as error:
             raise ValueError(str(error)) from error
-        old, self._server = self._server, await self._begin(prepared)
+        old, old_face = self._server, self._face
+        self._server = await self._begin(prepared)
         self._prepared = prepared
         if old is not None:
+            old_face.leave()
+            await asyncio.sleep(LAST_ANSWERS)
             old.shutdown()
+
+    def leave(self) -> None:
+        """Go on accepting, and ask clients of HTTP/1.1 to make no second request on their connection."""
+        self._face.leave()
 
     def stop(self) -> None:
         """Accept no more; calls in flight go on."""
@@ -98,7 +140,8 @@ class Listener:
             raise StartError(f"TLS certificate and key do not serve: {error}") from error
 
     async def _begin(self, prepared: Any) -> h2corn.Server:
-        server = h2corn.Server(self._app, self._config)
+        self._face = _Face(self._app)
+        server = h2corn.Server(self._face, self._config)
         descriptors = [os.dup(each.fileno()) for each in self._sockets]
         task = asyncio.create_task(server._serve_worker_fds(descriptors, prepared_tls=prepared))
         self._serving.add(task)

@@ -28,7 +28,8 @@ def run(
 ) -> int:
     """Serve `target` on these sockets until SIGTERM (or Ctrl-C); return the exit code.
 
-    A `supervised` process leaves Ctrl-C and the end of the port to its parent. `ready` is called once requests are answered; `attend` right before, with the service and what makes it stop.
+    A `supervised` process leaves Ctrl-C and the end of the port to its parent. `ready` is called once requests are
+    answered; `attend` right before, with the service and what makes it stop.
     `StartError` where the app is not fit to serve.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -36,7 +37,7 @@ def run(
             _run(lambda: Service(load(target), api, operations, shared=supervised), ready, attend, supervised)
         )
         if not closed:
-            log.warning("a call ignored its cancellation; the process ends without it")
+            log.warning("a connection did not close in time; the process ends without it")
             _leave(0)
     return 0
 

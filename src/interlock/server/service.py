@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from interlock.server.application import Application, Receive, Scope, Send, StartError, told
 from interlock.server.certificates import CertificateFiles, Rotation
-from interlock.server.listener import CUT_MARGIN, Listener, api_config, operations_config
+from interlock.server.listener import CUT_MARGIN, LAST_ANSWERS, Listener, api_config, operations_config
 from interlock.server.sockets import close, silence
 from interlock.settings import Settings
 
@@ -83,8 +83,8 @@ class Service:
     async def drain(self) -> bool:
         """End well: not ready, no new calls, those in flight within the drain limit, then stop the app.
 
-        Tells whether all connections were closed in the end; one that is not belongs to a call that ignores its
-        cancellation.
+        Tells whether all connections were closed in the end; one that is not belongs to a client that neither reads
+        nor leaves, or to a call that ignores its cancellation.
         """
         if self._api is None:
             return True
@@ -95,18 +95,19 @@ class Service:
         grace = self.settings.readiness_grace.total_seconds()
         ends = asyncio.get_running_loop().time() + grace + self._limit
         draining = asyncio.create_task(self.app.drain(grace + self._limit))  # not ready from here on
-        await asyncio.sleep(grace)
+        self._api.leave()
+        await asyncio.sleep(max(grace, LAST_ANSWERS))
         self._api.stop()
         if self._shared:
             close(self._api_sockets)
         else:
             silence(self._api_sockets)
         await _logged(draining, "drain")
-        # what h2corn had accepted and not yet handed over when the first drain looked
-        remaining = max(0.0, ends - asyncio.get_running_loop().time())
-        if not await self._api.join(remaining):
-            await _logged(asyncio.create_task(self.app.drain(0)), "drain")
         closed = await self._api.join(CUT_MARGIN)
+        if not closed:  # a call that came in late, or a client that neither reads nor leaves
+            remaining = max(0.0, ends - asyncio.get_running_loop().time())
+            await _logged(asyncio.create_task(self.app.drain(remaining)), "drain")
+            closed = await self._api.join(LAST_ANSWERS)
         await self._stop_app()
         if self._operations is not None:
             self._operations.stop()

@@ -16,7 +16,7 @@ log = logging.getLogger("interlock.server")
 
 KILL_MARGIN = 15.0
 """Seconds beyond the drain limit that a worker has to close connections and databases."""
-STOP_ACCEPTING = 0.1
+STOP_ACCEPTING = 0.3
 """Seconds within which a worker that was told to end accepts no more."""
 SETTLED = 30.0
 """Seconds after which a worker that dies counts as a first failure again."""
@@ -42,7 +42,9 @@ class Supervisor:
         """Take what to spawn and whom to tell.
 
         `announce` gets a worker's facts once all are ready, `refuse` the reason why they cannot be. `end_limit`
-        replaces the workers' own drain limit. `forgiving` waits for `restart` where a start fails, instead of giving up (reload in development).
+        replaces the workers' own drain limit. `forgiving` waits for `restart` where a start fails, instead of giving up
+        (reload in development).
+        of giving up (reload in development).
         """
         self._spawner = spawner
         self._count = count

@@ -12,11 +12,9 @@ def objectives_mistakes(subject: str, given: Objectives | None, where: Callable[
     """Yield what is wrong with the objectives of `subject`."""
     if given is None:
         return
-    source = where("objectives")
     if not 0 <= given.success_ratio <= 1:
         message = f"{subject}: a success_ratio of {given.success_ratio:g} cannot be"
-        yield Mistake(source, message, "give the share that succeeds, above 0 and at most 1 (0.999)")
+        yield Mistake(where("objectives"), message, "give the share that succeeds, above 0 and at most 1 (0.999)")
     if given.latency_p95 is not None and given.latency_p95.to_timedelta() <= timedelta():
-        yield Mistake(
-            source, f"{subject}: its latency_p95 is not above 0", "give the time, `latency_p95: { nanos: 50000000 }`"
-        )
+        message = f"{subject}: its latency_p95 is not above 0"
+        yield Mistake(where("objectives"), message, "give the time, `latency_p95: { nanos: 50000000 }`")
