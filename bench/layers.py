@@ -1,34 +1,30 @@
 """`python -m bench profile`: the reference call through the ASGI app without sockets, and what each layer of it costs.
 
-Every row stacks one more thing on the row before it; all rows are measured in turn, in short slices.
+Every row has all that the rows above it have. The rows are measured in turn, in short slices, so that a machine that
+changes its pace changes all of them.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from protovalidate import Validator
+import uvloop
 
 from bench import load, reference
 from bench.figures import Effort, Section
 from bench.load import WrongReply
-from interlock import App, Call
+from interlock import App, Call, Layer
 from interlock.call import compose
-from interlock.defaults import Named, served
-from interlock.handlers import bind
-from interlock.metadata import Metadata
 from interlock.observability.logging import AccessLog
-from interlock.protocols.grpc_server import GrpcServer
-from interlock.protocols.serving import Endpoint, InFlight, Limits
-from interlock.resilience.deadline import Wheel
+from interlock.protocols.serving import Endpoint
 from interlock.settings import Settings
-from shop.gen.api.order.v1.order_pb import GetOrderRequest, Order
-from shop.gen.api.order.v1.order_rpc import GET_ORDER
+from shop.gen.api.order.v1.order_pb import Order
 
 One: TypeAlias = Callable[[], Awaitable[object]]
 SLICE = 200
+REST = "REST, the whole app"
 
 
 def profile(effort: Effort) -> Section:
@@ -36,13 +32,13 @@ def profile(effort: Effort) -> Section:
     section = Section(
         "profile",
         "The reference call inside the server's process, without sockets",
-        "CPU time in a loop; the faster half of the slices; each row has all that the rows above it have",
+        "CPU time in a loop, the faster half of the slices; a row has all that the rows above it have",
     )
-    with Path("/dev/null").open("w") as nowhere:
-        measured = asyncio.run(_measure(AccessLog(nowhere.write), max(10, effort.of(100))))
+    with Path("/dev/null").open("w") as nowhere, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        measured = runner.run(_measure(AccessLog(nowhere.write), max(10, effort.of(100))))
     before = 0.0
     for name, values in measured.items():
-        section.add(name, "CPU", "µs/call", values)
+        section.add(name, "CPU", "µs/call", sorted(values)[: len(values) // 2])
         middle = section.figures[-1].median
         if name != REST:
             section.add(name, "adds", "µs", [middle - before])
@@ -50,27 +46,39 @@ def profile(effort: Effort) -> Section:
     return section
 
 
-REST = "REST, the whole app"
-
-
 async def _measure(access_log: AccessLog, slices: int) -> dict[str, list[float]]:
     app = App(reference.handler(), settings=Settings(), access_log=access_log)
-    stack = served(access_log=access_log, meters=(), wheel=Wheel(), validator=Validator())
-    rows: dict[str, One] = {"handler": _handler, "+ encode": _encode, "+ gRPC front": _front([])}
-    chosen: list[Named] = []
-    inward = sorted(stack[::-1], key=lambda each: each.name != "decode")  # without it the others lack a request
-    for layer in inward:
-        chosen.append(layer)
-        rows[f"+ {layer.name}"] = _front([each for each in stack if each in chosen])
-    rows["+ routing: the whole app"] = _app(app, load.UNARY.path, load.UNARY.body)
-    rows["+ a task of its own, as servers start"] = _in_task(rows["+ routing: the whole app"])
-    rows[REST] = _app(app, load.REST.path, b"")
+    unary, rest = _request(app, load.UNARY.path, load.UNARY.body), _request(app, load.REST.path, b"")
+    endpoints = app._endpoints
+    whole = endpoints[reference.UNARY]
+    stacks = _stacks(whole, app._layers)
+    rows: dict[str, tuple[Endpoint, One]] = {
+        "handler": (whole, _handler),
+        "+ encode": (whole, _encode),
+        **{f"+ {name}": (endpoint, unary) for name, endpoint in stacks.items()},
+        "+ a task of its own": (whole, _in_task(unary)),
+        REST: (whole, rest),
+    }
     measured: dict[str, list[float]] = {name: [] for name in rows}
     async with app:
         for _ in range(slices):
-            for name, one in rows.items():
+            for name, (endpoint, one) in rows.items():
+                endpoints[reference.UNARY] = endpoint
                 measured[name].append(await _slice(one))
-    return {name: sorted(values)[: max(1, len(values) // 2)] for name, values in measured.items()}
+    return measured
+
+
+def _stacks(whole: Endpoint, layers: Sequence[Layer]) -> dict[str, Endpoint]:
+    """Return the endpoint with no layer, then with one more at a time, from the innermost outwards."""
+    operation = whole.operation
+    named = {layer.__qualname__.split(".")[0]: layer for layer in layers if layer(operation) is not None}
+    # the body first: the others lack a request without it
+    outwards = sorted(named, key=lambda name: (name != "decode", -list(named).index(name)))
+    stacks = {"routing and gRPC front": Endpoint(operation, _respond)}
+    for size in range(1, len(outwards) + 1):
+        chosen = [layer for name, layer in named.items() if name in outwards[:size]]
+        stacks[outwards[size - 1]] = Endpoint(operation, compose(chosen, operation, _respond))
+    return stacks
 
 
 async def _slice(one: One) -> float:
@@ -88,27 +96,8 @@ async def _encode() -> bytes:
     return reference.order(reference.ORDER_ID).to_binary()
 
 
-def _front(stack: Iterable[Named]) -> One:
-    """Return a call through the gRPC front and these layers."""
-    operation = GetOrderHandler.service.operation(GET_ORDER)
-    handler = bind(operation, GetOrderHandler(), "get_order")
-    endpoint = Endpoint(operation, compose([each.layer for each in stack], operation, handler))
-    server = GrpcServer(InFlight(), Limits())
-    scope = _scope(load.UNARY.path, load.UNARY.body)
-
-    async def one() -> None:
-        await server(endpoint, Metadata.from_raw(list(scope["headers"])), scope, _receiver(load.UNARY.body), _sent)
-
-    return one
-
-
-def _app(app: App, path: str, body: bytes) -> One:
-    scope = _scope(path, body)
-
-    async def one() -> None:
-        await app(scope | {"headers": list(scope["headers"])}, _receiver(body), _sent)
-
-    return one
+async def _respond(_call: Call) -> Order:
+    return reference.order(reference.ORDER_ID)
 
 
 def _in_task(inner: One) -> One:
@@ -121,18 +110,11 @@ def _in_task(inner: One) -> One:
     return one
 
 
-class GetOrderHandler:
-    """The handler of the reference call, which asks nothing of the request: it is called without `decode` too."""
-
-    service = type(reference.handler()).service
-
-    async def get_order(self, _request: GetOrderRequest, _call: Call) -> Order:
-        return reference.order(reference.ORDER_ID)
-
-
-def _scope(path: str, body: bytes) -> dict[str, Any]:
-    headers = [(b"content-type", b"application/grpc"), (b"te", b"trailers")] if body else [(b"accept", b"*/*")]
-    return {
+def _request(app: App, path: str, body: bytes) -> One:
+    """Return what sends one request to the app, as h2corn does."""
+    kind = [(b"content-type", b"application/grpc"), (b"te", b"trailers")] if body else [(b"accept", b"*/*")]
+    headers = [(b"host", b"127.0.0.1:8080"), (b"user-agent", b"h2load nghttp2/1.52.0"), *kind]
+    scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": "2" if body else "1.1",
@@ -141,24 +123,31 @@ def _scope(path: str, body: bytes) -> dict[str, Any]:
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
-        "root_path": "",
-        "headers": [(b"user-agent", b"h2load nghttp2/1.52.0"), *headers],
         "client": ("127.0.0.1", 50000),
         "server": ("127.0.0.1", 8080),
-        "extensions": {"http.response.trailers": {}},
+        "extensions": {"http.response.trailers": {}} if body else {},
     }
 
+    async def one() -> None:
+        await app({**scope, "headers": headers.copy()}, _Body(body), _sent)
 
-def _receiver(body: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
-    async def receive() -> Any:
-        return {"type": "http.request", "body": body, "more_body": False}
+    return one
 
-    return receive
+
+class _Body:
+    """A `receive` that gives the body, then the end of it, as it comes from gRPC clients."""
+
+    def __init__(self, body: bytes) -> None:
+        self._parts = [(b"", False), (body, True)] if body else [(b"", False)]
+
+    async def __call__(self) -> Any:
+        body, more = self._parts.pop()
+        return {"type": "http.request", "body": body, "more_body": more}
 
 
 async def _sent(event: Any) -> None:
+    if event.get("status", 200) != 200:
+        raise WrongReply(f"status {event['status']}")
     for name, value in event.get("headers", ()):
         if name == b"grpc-status" and value != b"0":
             raise WrongReply(f"grpc-status {value.decode()}")
-    if event.get("status", 200) != 200:
-        raise WrongReply(f"status {event['status']}")

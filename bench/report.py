@@ -34,8 +34,8 @@ def show(section: Section, console: Console) -> None:
     """Print a section: a row a subject, a column a quantity, the goal beside its figure."""
     quantities = list(dict.fromkeys(figure.quantity for figure in section.figures))
     found = {(figure.subject, figure.quantity): figure for figure in section.figures}
-    table = Table(title=section.title, caption=section.how, title_justify="left", caption_justify="left", box=None)
-    table.add_column("", no_wrap=True)
+    table = Table(box=None)
+    table.add_column(no_wrap=True)
     for quantity in quantities:
         unit = next(figure.unit for figure in section.figures if figure.quantity == quantity)
         table.add_column(f"{quantity}\n{unit}", justify="right", no_wrap=True)
@@ -46,7 +46,8 @@ def show(section: Section, console: Console) -> None:
             figure = found.get((subject, quantity))
             cells += ["", ""] if figure is None else [_value(figure), _goal(figure)]
         table.add_row(*cells)
-    console.print()
+    console.print(f"\n{section.title}", style="bold", highlight=False)
+    console.print(section.how, style="dim", highlight=False)
     console.print(table)
     for subject, reason in section.missing.items():
         console.print(escape(f"{subject}: not measured. {reason}"))

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
@@ -141,8 +141,6 @@ class Call:
     principal: Principal | None = None
     trace: TraceContext | None = None
     peer: Peer = NOWHERE
-    reply_headers: Metadata = field(default_factory=Metadata)
-    reply_trailers: Metadata = field(default_factory=Metadata)
     protocol: str = ""
     incoming: Incoming | None = None
     task: "asyncio.Task[Any] | None" = None
@@ -151,8 +149,34 @@ class Call:
     touched: float = 0.0
     attempts: int = 1
     wants_metadata: bool = False
+    _reply_headers: Metadata | None = None
+    _reply_trailers: Metadata | None = None
     _request_id: str = ""
     _done: list[Callable[[Outcome], None]] | None = field(default_factory=list)
+
+    @property
+    def reply_headers(self) -> Metadata:
+        """What is sent with the first message."""
+        if self._reply_headers is None:
+            self._reply_headers = Metadata()
+        return self._reply_headers
+
+    @property
+    def reply_trailers(self) -> Metadata:
+        """What is sent with the end."""
+        if self._reply_trailers is None:
+            self._reply_trailers = Metadata()
+        return self._reply_trailers
+
+    @property
+    def head(self) -> Sequence[tuple[bytes, bytes]]:
+        """`reply_headers` in the form of the wire; for the fronts."""
+        return self._reply_headers.raw if self._reply_headers is not None else ()
+
+    @property
+    def tail(self) -> Sequence[tuple[bytes, bytes]]:
+        """`reply_trailers` in the form of the wire; for the fronts."""
+        return self._reply_trailers.raw if self._reply_trailers is not None else ()
 
     @property
     def cancellation(self) -> Cancellation | None:
@@ -168,8 +192,8 @@ class Call:
     def request_id(self) -> str:
         """The id of the request: the caller's `x-request-id` where sound (up to 128 characters), else a UUIDv7."""
         if not self._request_id:
-            given = self.metadata.get("x-request-id")
-            self._request_id = given if given and _REQUEST_ID.match(given) else uuid7()
+            given = self.metadata.header(b"x-request-id")
+            self._request_id = given.decode() if given and _REQUEST_ID.match(given) else uuid7()
         return self._request_id
 
     def on_end(self, done: Callable[[Outcome], None]) -> None:
@@ -271,17 +295,16 @@ async def in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) 
     return await asyncio.to_thread(work, *args, **kwargs)
 
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._~+/=:@\-]{1,128}\Z")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@\-]{1,128}\Z")
 
 
 def uuid7() -> str:
     """Return a fresh UUIDv7 (RFC 9562 §5.7): sortable by its millisecond."""
-    value = (
-        (time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80
-        | 0x7 << 76
-        | getrandbits(12) << 64
-        | 0b10 << 62
-        | getrandbits(62)
+    now, chance = time.time_ns() // 1_000_000, getrandbits(74)
+    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031 - half the cost of an f-string, once a call
+        now >> 16 & 0xFFFF_FFFF,
+        now & 0xFFFF,
+        chance & 0xFFF,
+        chance >> 12 & 0x3FFF | 0x8000,
+        chance >> 26,
     )
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 
 Clock = Callable[[], float]
@@ -11,11 +10,18 @@ Clock = Callable[[], float]
 monotonic: Clock = time.monotonic
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Deadline:
-    """When a call must be over, in seconds of the monotonic clock; `Deadline.NEVER` has no end."""
+class Deadline(float):
+    """When a call must be over, in seconds of the monotonic clock; `NEVER` has no end.
 
-    at: float
+    A number of its own kind, because every call makes one.
+    """
+
+    __slots__ = ()
+
+    @property
+    def at(self) -> float:
+        """The point in time, in seconds of the monotonic clock."""
+        return self
 
     @classmethod
     def after(cls, delay: float | timedelta, clock: Clock = monotonic) -> "Deadline":
@@ -24,11 +30,11 @@ class Deadline:
 
     def remaining(self, clock: Clock = monotonic) -> float:
         """Return the seconds left, below zero once passed, `inf` for a deadline that never comes."""
-        return self.at - clock()
+        return self - clock()
 
     def expired(self, clock: Clock = monotonic) -> bool:
         """Tell whether the point has passed."""
-        return self.at <= clock()
+        return self <= clock()
 
 
 NEVER = Deadline(float("inf"))

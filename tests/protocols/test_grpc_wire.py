@@ -41,8 +41,8 @@ def test_the_pieces_do_not_matter(messages: list[tuple[bytes, bool]], data: st.D
     cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=20)))
     pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
     expected = [each for each, _ in messages]
-    assert unframed(Unframer(50, compressed=True), *pieces) == expected
-    assert unframed(Unframer(50, compressed=True), body) == expected
+    assert unframed(Unframer(100, compressed=True), *pieces) == expected
+    assert unframed(Unframer(100, compressed=True), body) == expected
 
 
 @given(st.binary(max_size=60))
@@ -150,7 +150,7 @@ def test_a_timeout_is_digits_and_a_unit(number: int, unit: str) -> None:
 @example(b"1s")
 @example(b" 1S")
 @example(b"1S\n")
-@example("١S".encode())
+@example("\u0661S".encode())  # a digit, to Unicode
 @example(b"1_0S")
 def test_any_other_timeout_is_refused(value: bytes) -> None:
     """Whatever else stands there is INVALID_ARGUMENT, never a surprise."""

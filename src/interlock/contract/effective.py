@@ -41,7 +41,9 @@ def effective_together(contracts: Sequence[Contract], overrides: Overrides) -> l
     """Return several contracts with `overrides` applied, where each name must be known to one of them."""
     known = set().union(*map(_names, contracts))
     return [
-        effective(each, {key: given for key, given in overrides.items() if _concerns(key.removeprefix("/"), each, known)})
+        effective(
+            each, {key: given for key, given in overrides.items() if _concerns(key.removeprefix("/"), each, known)}
+        )
         for each in contracts
     ]
 

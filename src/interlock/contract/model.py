@@ -131,10 +131,11 @@ class Operation:
     comment: str = ""
     source: Source = Source("")
 
-    @property
-    def path(self) -> str:
-        """The RPC path, `/package.Service/Method`."""
-        return f"/{self.service}/{self.name}"
+    path: str = field(init=False)
+    """The RPC path, `/package.Service/Method`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", f"/{self.service}/{self.name}")
 
     def __str__(self) -> str:
         return self.path

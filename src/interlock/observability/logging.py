@@ -4,12 +4,13 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, TextIO
 
-from interlock.call import Call, Handler, Layer, Middleware, Outcome, Reply
+from interlock.call import Call, Handler, Layer, Middleware, Outcome, Reply, current_call
 from interlock.contract.model import Operation
 from interlock.errors import Code
 
@@ -28,6 +29,7 @@ def configure_logging(level: str = "info", form: LogFormat = "auto", stream: Tex
     target = stream or sys.stderr
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        add_call,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.PositionalArgumentsFormatter(),
@@ -54,6 +56,17 @@ def configure_logging(level: str = "info", form: LogFormat = "auto", stream: Tex
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )  # fmt: skip
+
+
+def add_call(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put the ids of the call that is being served into a line, a processor of structlog; its own values stand."""
+    call = current_call.get()
+    if call is not None:
+        line.setdefault("request_id", call.request_id)
+        if call.trace is not None:
+            line.setdefault("trace_id", call.trace.trace_id)
+            line.setdefault("span_id", call.trace.span_id)
+    return line
 
 
 def wants_json(form: LogFormat, stream: TextIO) -> bool:
@@ -122,34 +135,44 @@ def log(access_log: AccessLog) -> Layer:
     return layer
 
 
-def _level(outcome: Outcome) -> str:
-    if outcome.error is None:
-        return "info"
-    return "error" if outcome.error.code in _FAILED else "warning"
+@lru_cache(maxsize=4096)
+def _facts(endpoint: str, protocol: str, code: Code | None) -> str:
+    """Return what many lines have in common; all of it comes from the contract and the code."""
+    level = "info" if code is None else "error" if code in _FAILED else "warning"
+    name = "OK" if code is None else code.name
+    return (
+        f'"level": "{level}", "event": "call", "endpoint": {json.dumps(endpoint)}, "protocol": "{protocol}", '
+        f'"status_code": "{name}"'
+    )
 
 
 def _timestamp() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    now = time.time()
+    second = int(now)
+    return f"{_second(second)}.{int((now - second) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _json_line(outcome: Outcome) -> str:
     call, error = outcome.call, outcome.error
     line = (
-        f'{{"timestamp": "{_timestamp()}", "level": "{_level(outcome)}", "event": "call", '
-        f'"endpoint": {_endpoint(call.operation)}, "protocol": "{call.protocol}", '
-        f'"status_code": "{outcome.code.name}", "response_time_ms": {outcome.duration * 1000:.3f}, '
-        f'"request_id": "{call.request_id}"'
+        f'{{"timestamp": "{_timestamp()}", {_facts(call.operation.path, call.protocol, error and error.code)}, '
+        f'"response_time_ms": {outcome.duration * 1000:.3f}, "request_id": "{call.request_id}"'
     )
+    if call.trace is not None:
+        line += f', "trace_id": "{call.trace.trace_id}", "span_id": "{call.trace.span_id}"'
     if call.principal is not None:
-        line += f', "principal": {json.dumps(call.principal.subject)}'
+        line += f', "principal": {_quoted(call.principal.subject)}'
     if error is not None:
         line += f', "reason": {json.dumps(error.reason)}, "error": {json.dumps(error.message)}'
     return line + "}\n"
 
 
-@lru_cache(maxsize=4096)
-def _endpoint(operation: Operation) -> str:
-    return json.dumps(operation.path)
+_quoted = lru_cache(maxsize=4096)(json.dumps)
 
 
 def _readable_line(outcome: Outcome) -> str:

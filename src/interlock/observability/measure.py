@@ -1,10 +1,11 @@
 """Measuring calls: the seam by which meters see every outcome. A meter binds its children once, at start."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from interlock.call import Call, Handler, Layer, Middleware, Outcome, Reply
 from interlock.contract.model import Operation
+from interlock.observability.tracing import Tracing, tracer_of
 
 Meter: TypeAlias = Callable[[Operation], Callable[[Outcome], None] | None]
 """Asked once per operation, at start, for what records its outcomes; None leaves the operation unmeasured."""
@@ -18,9 +19,34 @@ def metrics(meter: Meter) -> Layer:
         if record is None:
             return None
 
-        async def measure(call: Call, proceed: Handler) -> Reply:
+        def measure(call: Call, proceed: Handler) -> Awaitable[Reply]:
             call.on_end(record)
-            return await proceed(call)
+            return proceed(call)
+
+        return measure
+
+    return layer
+
+
+def metrics_of_caller() -> Layer:
+    """Have SENT calls recorded by the app that serves the call they are made for: `Tracing.sent` of its trace.
+
+    So a client need not know whose it is; its calls outside any served call are not measured. Behind `trace`.
+    """
+
+    def layer(operation: Operation) -> Middleware:
+        known: Tracing | None = None
+        record: Callable[[Outcome], None] | None = None
+
+        def measure(call: Call, proceed: Handler) -> Awaitable[Reply]:
+            nonlocal known, record
+            tracing = tracer_of(call.trace)
+            if tracing is not known:
+                known = tracing
+                record = tracing.sent(operation) if tracing is not None and tracing.sent is not None else None
+            if record is not None:
+                call.on_end(record)
+            return proceed(call)
 
         return measure
 

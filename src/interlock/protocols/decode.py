@@ -1,5 +1,6 @@
 """The layers that read and check the request, behind those that decide on the head alone."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -133,7 +134,7 @@ def field_path(path: validate_pb.FieldPath | None) -> str:
         text += f".{element.field_name}" if text else element.field_name
         if element.subscript is not None:
             value = element.subscript.value
-            text += f'["{value}"]' if isinstance(value, str) else f"[{value}]".lower()
+            text += f"[{json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value).lower()}]"
     return text
 
 

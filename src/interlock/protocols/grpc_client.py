@@ -4,7 +4,7 @@ A failed call raises the typed error with its details. A channel belongs to the 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -19,7 +19,7 @@ from interlock.call import Call, Handler, Reply
 from interlock.contract.gen.google.rpc.status_pb import Status
 from interlock.contract.model import Kind, Operation
 from interlock.deadline import monotonic
-from interlock.errors import Code, DeadlineExceeded, Error, TooLarge, error_class
+from interlock.errors import Code, DeadlineExceeded, Error, Internal, TooLarge, Unimplemented, error_class
 from interlock.metadata import Metadata
 from interlock.protocols.serving import closing
 from interlock.protocols.status import from_status
@@ -109,7 +109,7 @@ class GrpcTransport:
                     raise _error(failed) from failed
                 if call.wants_metadata:
                     await _take_metadata(call, rpc)
-                return reply  # type: ignore[no-any-return]  # grpcio types it so
+                return _read_reply(reply)
 
         elif operation.kind is Kind.CLIENT_STREAM:
 
@@ -122,7 +122,7 @@ class GrpcTransport:
                     raise requests.cause(failed) from failed
                 if call.wants_metadata:
                     await _take_metadata(call, rpc)
-                return reply  # type: ignore[no-any-return]  # grpcio types it so
+                return _read_reply(reply)
 
         else:
 
@@ -160,7 +160,7 @@ class _Requests:
 async def _replies(call: Call, rpc: Any, requests: _Requests | None) -> AsyncIterator[Message[Any]]:
     try:
         async for message in rpc:
-            yield message
+            yield _read_reply(message)
         if call.wants_metadata:
             await _take_metadata(call, rpc)
     except (aio.AioRpcError, asyncio.CancelledError) as failed:
@@ -185,8 +185,30 @@ def _stub(channel: aio.Channel, operation: Operation) -> Any:
     return make(
         operation.path,
         request_serializer=operation.request_type.to_binary,
-        response_deserializer=operation.reply_type.from_binary,
+        response_deserializer=_reader(operation),
     )
+
+
+def _reader(operation: Operation) -> Callable[[bytes | None], Message[Any] | Error]:
+    """Decode replies; what can't be is returned as the error, for grpcio makes None of what is raised in here."""
+    decode = operation.reply_type.from_binary
+
+    def read(data: bytes | None) -> Message[Any] | Error:
+        try:
+            return decode(data)  # type: ignore[arg-type]  # None is caught below
+        except Exception:
+            error = Unimplemented("the reply holds no message") if data is None else Internal(wrong)
+            error.received = True
+            return error
+
+    wrong = f"the reply is no valid {operation.reply_type.desc().type_name}"
+    return read
+
+
+def _read_reply(reply: Any) -> Message[Any]:
+    if isinstance(reply, Error):
+        raise reply
+    return reply  # type: ignore[no-any-return]  # grpcio types it so
 
 
 def _timeout(call: Call) -> float | None:

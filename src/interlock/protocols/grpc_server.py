@@ -7,7 +7,7 @@ from typing import Any
 
 from protobuf import Message
 
-from interlock.call import Call, Cancellation, Peer, Reply, current_call
+from interlock.call import Call, Cancellation, Peer, current_call
 from interlock.deadline import Deadline, monotonic
 from interlock.errors import Error, Internal, TooLarge, Unimplemented
 from interlock.metadata import Metadata
@@ -59,13 +59,17 @@ class GrpcServer:
         error: Error | None = None
         try:
             current_call.set(call)
+            _check_trailers(scope)
             call.deadline = _deadline(metadata, endpoint.timeout)
             encoding = metadata.header(b"grpc-encoding")
             compressed = encoding is not None and encoding != b"identity" and _knows(encoding)
             exchange.compress = compressed and _takes_gzip(metadata)
             call.incoming = GrpcIncoming(receive, call, self._limits.request_bytes, compressed)
             reply = await endpoint.handle(call)
-            await exchange.send_reply(reply)
+            if endpoint.streams:
+                await exchange.stream(reply)  # type: ignore[arg-type]  # a server stream's reply is an iterator
+            else:
+                exchange.keep(reply)  # type: ignore[arg-type]  # and the others' a message
             if call.cancellation is not None:
                 error = failure(call, asyncio.CancelledError())
         except BaseException as raised:
@@ -74,6 +78,11 @@ class GrpcServer:
             in_flight.remove(call)
             call.end(error)
         await exchange.send_end(error)
+
+
+def _check_trailers(scope: Scope) -> None:
+    if "http.response.trailers" not in (scope.get("extensions") or ()):
+        raise Internal("no trailers can be sent: the request lacks `te: trailers`, or a proxy dropped it")
 
 
 def _deadline(metadata: Metadata, limit: float) -> Deadline:
@@ -168,33 +177,40 @@ def _count(number: str) -> Unimplemented:
 
 
 class _Exchange:
-    """The reply's side of one request: headers with the first message, trailers at the end."""
+    """The reply's side of one request: headers with the first message, trailers at the end.
 
-    __slots__ = ("_call", "_limit", "_send", "_started", "compress")
+    The one message of a unary reply waits for the end, so that all goes out at once and a late failure is only that.
+    """
+
+    __slots__ = ("_call", "_last", "_limit", "_send", "_started", "compress")
 
     def __init__(self, call: Call, send: Send, limit: int) -> None:
         self._call = call
         self._send = send
         self._limit = limit
         self._started = False
+        self._last = b""
         self.compress = False
 
-    async def send_reply(self, reply: Reply) -> None:
-        if self._call.operation.kind.server_streams:
-            call = self._call
-            messages: AsyncIterator[Message[Any]] = reply  # type: ignore[assignment]  # as its kind says
-            async with closing(messages):
-                async for message in messages:
-                    call.touched = monotonic()
-                    await self._send_message(message)
-        else:
-            await self._send_message(reply)  # type: ignore[arg-type]  # and the others' a message
+    def keep(self, message: Message[Any]) -> None:
+        """Take the message of a unary reply."""
+        self._last = self._framed(message)
 
-    async def _send_message(self, message: Message[Any]) -> None:
+    async def stream(self, messages: AsyncIterator[Message[Any]]) -> None:
+        """Send the messages of a stream as they come."""
+        call = self._call
+        async with closing(messages):
+            async for message in messages:
+                call.touched = monotonic()
+                await self._send_body(self._framed(message))
+
+    def _framed(self, message: Message[Any]) -> bytes:
         data = message.to_binary()
         if len(data) > self._limit:
             raise TooLarge(f"the reply of {len(data)} bytes is larger than the limit of {self._limit}")
-        body = frame(gzipped(data), compressed=True) if self.compress else frame(data)
+        return frame(gzipped(data), compressed=True) if self.compress else frame(data)
+
+    async def _send_body(self, body: bytes) -> None:
         try:
             if not self._started:
                 self._started = True
@@ -204,7 +220,7 @@ class _Exchange:
             raise left(self._call) from gone
 
     def _start(self) -> dict[str, Any]:
-        headers: list[tuple[bytes, bytes]] = [*_OK_HEADERS, *self._call.reply_headers.raw]
+        headers: list[tuple[bytes, bytes]] = [*_OK_HEADERS, *self._call.head]
         if self.compress:
             headers.append((b"grpc-encoding", b"gzip"))
         return {"type": "http.response.start", "status": 200, "headers": headers, "trailers": True}
@@ -223,17 +239,18 @@ class _Exchange:
             await self._send(self._start())
         trailers = self._trailers(error)
         if self._started:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            last = self._last if error is None else b""
+            await self._send({"type": "http.response.body", "body": last, "more_body": False})
             await self._send({"type": "http.response.trailers", "headers": trailers, "more_trailers": False})
         else:  # Trailers-Only
-            headers = [*_OK_HEADERS, *self._call.reply_headers.raw, *trailers]
+            headers = [*_OK_HEADERS, *self._call.head, *trailers]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": False})
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _trailers(self, error: Error | None) -> list[tuple[bytes, bytes]]:
         if error is None:
-            return [*_OK_TRAILERS, *self._call.reply_trailers.raw]
-        return [*error_trailers(error, self._call.operation.service), *self._call.reply_trailers.raw]
+            return [*_OK_TRAILERS, *self._call.tail]
+        return [*error_trailers(error, self._call.operation.service), *self._call.tail]
 
 
 def error_trailers(error: Error, domain: str) -> list[tuple[bytes, bytes]]:

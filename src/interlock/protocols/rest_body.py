@@ -77,15 +77,19 @@ async def _whole(call: Call, body: bytes, receive: Receive, limit: int) -> bytes
     return bytes(whole)
 
 
-async def discard(receive: Receive, limit: int, seconds: float = 5.0) -> None:
-    """Read on past a refused body, so that a caller that sends before it reads sees the refusal; within bounds."""
+async def discard(metadata: Metadata, receive: Receive, limit: int = 16 * 1024 * 1024, seconds: float = 5.0) -> None:
+    """Read on past a refused body, so that a caller that sends before it reads sees the refusal.
+
+    Only where the head says how long the body is, and it is not longer than `limit` bytes.
+    """
+    length = metadata.header(b"content-length")
+    if length is None or not length.isdigit() or len(length) > 18 or int(length) > limit:
+        return
     try:
         async with asyncio.timeout(seconds):
-            while limit > 0:
+            event = await receive()
+            while event["type"] != "http.disconnect" and event.get("more_body"):
                 event = await receive()
-                if event["type"] == "http.disconnect" or not event.get("more_body"):
-                    return
-                limit -= len(event.get("body", b""))
     except TimeoutError:
         return
 

@@ -52,19 +52,19 @@ class ReplyWriter:
         headers: Headers
         if self.status == 204:
             body = b""
-            headers = [(b"x-request-id", request_id.encode()), *call.reply_headers.raw]
+            headers = [(b"x-request-id", request_id.encode()), *call.head]
         else:
             body = self._body(reply, request_id)
             headers = [
                 _JSON,
                 (b"content-length", b"%d" % len(body)),
                 (b"x-request-id", request_id.encode()),
-                *call.reply_headers.raw,
+                *call.head,
             ]
             if self._locate is not None and (location := self._locate(reply, call.request)) is not None:
                 headers.append((b"location", location))
-        if call.reply_trailers.raw:  # REST has one place for both
-            headers.extend(call.reply_trailers.raw)
+        if call.tail:  # REST has one place for both
+            headers.extend(call.tail)
         return self.status, headers, body
 
     def _body(self, reply: "Message[Any]", request_id: str) -> bytes:

@@ -29,7 +29,6 @@ from interlock.protocols.rest_router import Match, Router
 from interlock.protocols.serving import Endpoint, InFlight, Limits, failure
 
 JSON, LINES = b"application/json", b"application/x-ndjson"
-_DISCARD = 16 * 1024 * 1024  # bytes of a refused body that are read and dropped
 _PATH = "/:@!$&'()*+,;=-._~%"
 _NOWHERE = Operation(
     service="", name="", python_name="", kind=Kind.UNARY, request_type=Empty, reply_type=Empty
@@ -128,8 +127,8 @@ class RestServer:
             await stream.send_end(error)
         elif error is not None:
             if isinstance(error, TooLarge):
-                await discard(receive, _DISCARD)
-            headers = [*call.reply_headers.raw, *call.reply_trailers.raw]
+                await discard(metadata, receive)
+            headers = [*call.head, *call.tail]
             await _send(send, error_response(error, call.request_id, headers))
         elif stream is not None:
             await stream.send_end(None)
@@ -220,7 +219,7 @@ class _Lines:
         headers = [
             (b"content-type", LINES),
             (b"x-request-id", call.request_id.encode()),
-            *call.reply_headers.raw,
+            *call.head,
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 

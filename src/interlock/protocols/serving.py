@@ -18,15 +18,20 @@ log = logging.getLogger("interlock")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An operation with its composed chain; `timeout` is the contract's, in seconds, `inf` for none."""
+    """An operation with its composed chain.
+
+    `timeout` is the contract's, in seconds, `inf` for none; `streams` tells whether the reply is a stream.
+    """
 
     operation: Operation
     handle: Handler
     timeout: float = field(init=False)
+    streams: bool = field(init=False)
 
     def __post_init__(self) -> None:
         timeout = self.operation.timeout
         object.__setattr__(self, "timeout", float("inf") if timeout is None else timeout.total_seconds())
+        object.__setattr__(self, "streams", self.operation.kind.server_streams)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

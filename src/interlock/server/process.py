@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -66,9 +67,21 @@ async def _run(
         await service.app.stop()
         return True
     await starting
+    _settle()
     ready(service)
     await stopping
     return await service.drain()
+
+
+def _settle() -> None:
+    """Spare the garbage collector what start-up made: it stays, and would be walked again and again.
+
+    A call makes some 50 short-lived containers, nearly all freed by their reference counts; so the collector looks
+    less often, too.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def _interrupt(stopped: asyncio.Event) -> None:
