@@ -8,9 +8,9 @@ from typing import Any
 
 from interlock.call import Call
 from interlock.errors import Unimplemented
+from shop.gen.api.money.v1.money_pb import Money
 from shop.gen.api.order.v1.order_pb import (
     GetOrderRequest,
-    Money,
     Order,
     OrderItem,
     OrderStatus,

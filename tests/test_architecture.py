@@ -12,16 +12,34 @@ ROWS = (
     ("errors", "deadline", "metadata"),
     ("contract",),
     ("call",),
+    ("listing",),
     ("data",),
-    ("protocols", "listing", "events", "resilience", "security", "observability"),
-    ("app", "blocking", "client", "defaults", "handlers", "masks", "pages", "settings", "server"),
+    ("protocols", "events", "resilience", "security", "observability"),
+    (
+        "app",
+        "assembly",
+        "blocking",
+        "messaging",
+        "client",
+        "defaults",
+        "handlers",
+        "masks",
+        "pages",
+        "settings",
+        "server",
+    ),
     ("platform", "standards", "guide", "sdk", "bench", "deploy", "console", "testing"),
     ("cli",),
 )
 
 # Edges between neighbours of one row, each with its reason.
 NEIGHBOURS = {
+    ("app", "assembly"): "an app is made of its parts",
+    ("app", "messaging"): "an app has events",
     ("app", "defaults"): "an app's chains are the stacks",
+    ("assembly", "defaults"): "the parts are what the stacks take",
+    ("assembly", "settings"): "the parts are built from the settings, a type here",
+    ("messaging", "defaults"): "the chains of consumed events are a stack",
     ("app", "handlers"): "an app binds its handlers",
     ("app", "pages"): "an app answers probes and shows its documents",
     ("app", "settings"): "an app reads its limits where none are handed in",
@@ -50,7 +68,7 @@ HOMES = {
     "google": {"contract"},
 }
 # The contract validates, and generated code names the rules' module.
-HOMES["protovalidate"] = {"contract", "protocols", "defaults", "app"}
+HOMES["protovalidate"] = {"contract", "protocols", "defaults", "assembly"}
 
 
 def room_of(module: str) -> str:

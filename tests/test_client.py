@@ -161,6 +161,13 @@ async def test_a_request_of_the_wrong_type_is_not_sent(client: SampleServiceClie
         await client.sum([SumRequest(number=1), ChatRequest(text="x")])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="expected a ChatRequest, not str"):
         [each async for each in client.chat("hello")]  # type: ignore[arg-type]
+
+    async def mixed() -> AsyncIterator[Any]:
+        yield ChatRequest(text="x")
+        yield SumRequest(number=1)
+
+    with pytest.raises(TypeError, match="expected a ChatRequest, not SumRequest"):
+        [each async for each in client.chat(mixed())]
     assert not sample.calls
 
 
@@ -185,6 +192,33 @@ async def test_requests_may_come_from_any_iterable(client: SampleServiceClient) 
     whole = [SumRequest(number=number) for number in (1, 2, 3)]
     for requests in (whole, iter(whole), (each for each in whole), generated(), Numbers()):
         assert (await client.sum(requests)).sum == 6
+
+
+async def test_requests_that_can_be_closed_are_closed(client: SampleServiceClient) -> None:
+    """Whether all were sent, or the call failed before: what the caller's requests hold is let go."""
+
+    class File:
+        def __init__(self, *lines: Any) -> None:
+            self.lines = list(lines)
+            self.closed = asyncio.Event()
+
+        def __aiter__(self) -> "File":
+            return self
+
+        async def __anext__(self) -> Any:
+            if not self.lines:
+                raise StopAsyncIteration
+            return self.lines.pop(0)
+
+        async def aclose(self) -> None:
+            self.closed.set()
+
+    whole, broken = File(SumRequest(number=1), SumRequest(number=2)), File(SumRequest(number=1), "text")
+    assert (await client.sum(whole)).sum == 3
+    with pytest.raises(TypeError):
+        await client.sum(broken)
+    for file in (whole, broken):
+        await asyncio.wait_for(file.closed.wait(), 5)
 
 
 # --- replies --------------------------------------------------------------------------------------------------------

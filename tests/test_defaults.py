@@ -71,5 +71,5 @@ async def test_every_anchor_is_there_whatever_the_options(anchor: str, access_lo
 
 def test_an_app_refuses_an_unknown_anchor_when_it_is_made() -> None:
     """The mistake shows at start, not at the first call."""
-    with pytest.raises(ValueError, match="there are: log, metrics, deadline, decode, validate"):
-        make(layers=[after("retry", layer("x"))])
+    with pytest.raises(ValueError, match="no layer is called 'dedline'; there are: "):
+        make(layers=[after("dedline", layer("x"))])

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from interlock.contract.model import Contract as Contract
     from interlock.contract.model import Operation as Operation
     from interlock.contract.stub import Rpc as Rpc
+    from interlock.data.database import Database as Database
+    from interlock.data.transaction import Transaction as Transaction
     from interlock.deadline import Deadline as Deadline
     from interlock.defaults import after as after
     from interlock.defaults import before as before
@@ -59,6 +61,12 @@ if TYPE_CHECKING:
     from interlock.masks import apply_mask as apply_mask
     from interlock.metadata import Metadata as Metadata
     from interlock.protocols.grpc_client import Tls as Tls
+    from interlock.resilience.retry import RetryPolicy as RetryPolicy
+    from interlock.security.access import Roles as Roles
+    from interlock.security.access import authorize as authorize
+    from interlock.security.access import load_roles as load_roles
+    from interlock.security.credentials import BearerToken as BearerToken
+    from interlock.security.credentials import ServiceToken as ServiceToken
     from interlock.settings import Settings as Settings
 
 _HOMES = {
@@ -72,6 +80,8 @@ _HOMES = {
     "contract.mistakes": ("ContractError",),
     "contract.model": ("Contract", "Operation"),
     "contract.stub": ("Rpc",),
+    "data.database": ("Database",),
+    "data.transaction": ("Transaction",),
     "deadline": ("Deadline",),
     "defaults": ("after", "before"),
     "errors": (
@@ -83,6 +93,9 @@ _HOMES = {
     "masks": ("apply_mask",),
     "metadata": ("Metadata",),
     "protocols.grpc_client": ("Tls",),
+    "resilience.retry": ("RetryPolicy",),
+    "security.access": ("Roles", "authorize", "load_roles"),
+    "security.credentials": ("BearerToken", "ServiceToken"),
     "settings": ("Settings",),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

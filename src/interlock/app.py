@@ -1,13 +1,13 @@
 """An `App` makes one ASGI application of handlers: routes to the protocol fronts, chains composed once, a lifecycle."""
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from protobuf import DescFile
-from protovalidate import Validator
 
+from interlock.assembly import assemble
 from interlock.call import Cancellation, Handler, compose
 from interlock.contract.builtin import operations_of
 from interlock.contract.effective import effective_together
@@ -19,40 +19,63 @@ from interlock.contract.openapi import openapi_json
 from interlock.contract.stub import Image, ServiceStub
 from interlock.defaults import Placed, insert, served
 from interlock.errors import Error, MethodNotAllowed, RouteNotFound, UnsupportedMediaType
+from interlock.events.subscriptions import subscriptions
 from interlock.handlers import bind
+from interlock.messaging import Messaging
 from interlock.metadata import Metadata
 from interlock.observability.health import Check, Health, HealthService
-from interlock.observability.logging import AccessLog, wants_json
+from interlock.observability.logging import AccessLog
 from interlock.observability.measure import Meter
-from interlock.pages import PROBES, Pages
+from interlock.pages import PROBES, Pages, answer
 from interlock.protocols.grpc_server import CONTENT_TYPES, GrpcServer, Receive, Scope, Send, refuse
 from interlock.protocols.in_process import InProcess
 from interlock.protocols.reflection import Index, ReflectionService
 from interlock.protocols.rest_server import RestServer
 from interlock.protocols.rest_server import refuse as refuse_rest
 from interlock.protocols.serving import Endpoint, InFlight, Limits
-from interlock.resilience.deadline import Wheel
+from interlock.security.access import Roles
+from interlock.security.jwks import JwksPage
 
 if TYPE_CHECKING:
+    from interlock.data.database import Database
+    from interlock.events.broker import Broker
+    from interlock.security.verifier import Verifier
     from interlock.settings import Settings
 
 Hook = Callable[[], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Mounted:
+    """A service whose operations have ready handlers (RPC path -> Handler), such as those of a gateway."""
+
+    service: Service
+    contract: Contract
+    handlers: Mapping[str, Handler]
+
+
 class App:
     """Handlers of one or more services as one plain ASGI application (gRPC, REST, health, reflection, OpenAPI).
 
-    Each handler is an object of a generated abstract class. `layers` are placed by name (`after`, `before`) in the
-    stack of SERVED calls; `meters` see every outcome; `checks` are what readiness depends on; `on_start` and `on_stop`
-    run in order, and in reverse, around serving. Raises ContractError for mistakes of the contract and TypeError for a
-    handler that does not fit it. Belongs to one event loop; does no I/O before `start`.
+    Each handler is an object of a generated abstract class, or `Mounted`. `database` is started and stopped with the
+    app and holds outbox, inbox and stored answers. `roles` and `verifier` replace what the settings name, `broker` (a
+    URL or an object) the settings' broker. `layers` are placed by name (`after`, `before`) in the stack of SERVED calls,
+    `consuming` in that of CONSUMED ones; `meters` see every served outcome; `checks` are what readiness depends on;
+    `on_start` and `on_stop` run in order, and in reverse, around serving. Raises ContractError for mistakes of the
+    contract, TypeError for a handler that does not fit it, RolesError for a wrong roles file. Belongs to one event
+    loop; opens nothing before `start`.
     """
 
     def __init__(
         self,
         *handlers: Any,
         settings: "Settings | None" = None,
+        database: "Database | None" = None,
+        broker: "str | Broker | None" = None,
+        roles: Roles | None = None,
+        verifier: "Verifier | None" = None,
         layers: Iterable[Placed] = (),
+        consuming: Iterable[Placed] = (),
         meters: Iterable[Meter] = (),
         checks: Mapping[str, Check] | None = None,
         on_start: Iterable[Hook] = (),
@@ -68,53 +91,90 @@ class App:
         self.settings = settings
         self.limits = Limits(request_bytes=settings.request_bytes, reply_bytes=settings.reply_bytes)
         self.in_flight = InFlight()
-        self._access_log = _access_log(access_log, settings)
-        self._wheel = Wheel(idle=settings.stream_idle_timeout.total_seconds())
-        self._validator = Validator()
-        self._layers = insert(
-            served(access_log=self._access_log, meters=tuple(meters), wheel=self._wheel, validator=self._validator),
-            layers,
+        self._contracts = _contracts(handlers, settings)
+        self.services = [self._service(handler) for handler in handlers]
+        self._parts = assemble(
+            settings.service_name or self.services[0].name,
+            settings,
+            database=database,
+            roles=roles,
+            verifier=verifier,
+            meters=tuple(meters),
+            access_log=access_log,
         )
+        self._layers = insert(served(self._parts), layers)
         self._on_start = tuple(on_start)
         self._on_stop = tuple(on_stop)
-        self._started = False
-
-        self.services: list[Service] = []
-        self._contracts = _contracts(handlers, settings)
         self._endpoints: dict[str, Endpoint] = {}
-        for handler in handlers:
-            self._serve(handler)
+        for handler, service in zip(handlers, self.services, strict=True):
+            self._serve(handler, service)
         self.health = Health(each.name for each in self.services)
-        self.health.checks.update(checks or {})
-        self._serve_builtin(health_pb.desc(), HealthService(self.health))
-        index = self._index()
-        self._serve_builtin(reflection_pb.desc(), ReflectionService(index))
-        self._serve_builtin(reflection_alpha_pb.desc(), ReflectionService(index, reflection_alpha_pb))
-
+        self._serve_builtin()
+        self._messaging = self._make_messaging(handlers, broker or settings.broker, consuming)
+        self.health.checks.update(self._checks(checks or {}))
         self._grpc = GrpcServer(self.in_flight, self.limits)
         self._rest = RestServer(self._endpoints.values(), self.in_flight, self.limits)
-        self._pages = Pages(self.health, self.openapi)
+        self._pages = Pages(self.health, self.openapi, JwksPage(settings.keys / "jwks.json"))
         self._openapi: bytes | None = None
+        metrics = self._parts.metrics
+        metrics.gauge("service_requests_in_flight", "Calls that run now.", lambda: len(self.in_flight.calls))
 
     # --- building ---------------------------------------------------------------------------------------------------
 
-    def _serve(self, handler: Any) -> None:
+    def _service(self, handler: Any) -> Service:
+        if isinstance(handler, Mounted):
+            return handler.service
         stub = _stub(handler)
-        contract = self._contracts[stub.image]
-        service = contract.service(stub.name)
-        if any(each.name == stub.name for each in self.services):
-            raise TypeError(f"two handlers implement {stub.name}")
-        self.services.append(service)
+        return self._contracts[stub.image].service(stub.name)
+
+    def _serve(self, handler: Any, service: Service) -> None:
+        if sum(each.name == service.name for each in self.services) > 1:
+            raise TypeError(f"two handlers implement {service.name}")
+        if isinstance(handler, Mounted):
+            for operation in service.operations:
+                self._add(operation, handler.handlers[operation.path])
+            return
+        stub = _stub(handler)
         for python_name, rpc in stub.rpcs.items():
-            operation = stub.operation(rpc, contract)
+            operation = stub.operation(rpc, self._contracts[stub.image])
             self._add(operation, bind(operation, handler, python_name))
 
-    def _serve_builtin(self, file: DescFile, handler: Any) -> None:
-        for operation in operations_of(file):
-            self._add(operation, bind(operation, handler, operation.python_name))
+    def _serve_builtin(self) -> None:
+        index = self._index()
+        for file, handler in (
+            (health_pb.desc(), HealthService(self.health)),
+            (reflection_pb.desc(), ReflectionService(index)),
+            (reflection_alpha_pb.desc(), ReflectionService(index, reflection_alpha_pb)),
+        ):
+            for operation in operations_of(file):
+                self._add(operation, bind(operation, handler, operation.python_name))
 
     def _add(self, operation: Operation, handler: Handler) -> None:
         self._endpoints[operation.path] = Endpoint(operation, compose(self._layers, operation, handler))
+
+    def _make_messaging(
+        self, handlers: Sequence[Any], broker: "str | Broker", consuming: Iterable[Placed]
+    ) -> Messaging:
+        events = [event for contract in self._contracts.values() for event in contract.events]
+        subscribed = [
+            subscriptions(service, events, handler)
+            for handler, service in zip(handlers, self.services, strict=True)
+            if not isinstance(handler, Mounted)
+        ]
+        own = [
+            service
+            for handler, service in zip(handlers, self.services, strict=True)
+            if not isinstance(handler, Mounted)
+        ]
+        return Messaging(own, events, subscribed, self._parts, broker=broker, layers=consuming)
+
+    def _checks(self, given: Mapping[str, Check]) -> dict[str, Check]:
+        checks: dict[str, Check] = {}
+        if self._parts.database is not None:
+            checks["database"] = self._parts.database.check
+        if self._messaging.broker is not None:
+            checks["broker"] = self._messaging.check
+        return {**checks, **given}
 
     def _index(self) -> Index:
         files = [
@@ -159,14 +219,19 @@ class App:
         await refuse_rest(error, metadata, send)
 
     async def operations(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """Serve the operations port: `/livez`, `/readyz` (`/health`)."""
+        """Serve the operations port: `/livez`, `/readyz` (`/health`), `/metrics`."""
         if scope["type"] != "http":
             return
-        if scope["path"] in PROBES and scope["method"] in ("GET", "HEAD"):
+        metadata = Metadata.from_raw(scope["headers"])
+        reads = scope["method"] in ("GET", "HEAD")
+        if scope["path"] in PROBES and reads:
             await self._pages(scope, send, details=True)
+        elif scope["path"] == "/metrics" and reads:
+            kind, body = self._parts.metrics.exposition(metadata.get("accept") or "")
+            await answer(scope, send, 200, body, kind)
         else:
-            error = RouteNotFound(f"the operations port answers GET {', '.join(sorted(PROBES))}")
-            await refuse_rest(error, Metadata.from_raw(scope["headers"]), send)
+            error = RouteNotFound(f"the operations port answers GET {', '.join(sorted(PROBES))} and /metrics")
+            await refuse_rest(error, metadata, send)
 
     def openapi(self) -> bytes:
         """Return the OpenAPI 3.1 document of all services."""
@@ -181,35 +246,51 @@ class App:
     # --- lifecycle --------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Run the start hooks, then be ready. What was started is stopped again if a later hook raises."""
+        """Open what calls need, run the start hooks, then be ready. What was started is stopped again if one fails."""
         try:
-            for hook in self._on_start:
+            for hook in self._starting():
                 await hook()
         except BaseException:
             await self.stop()
             raise
-        self._started = True
         self.health.serving = True
 
+    def _starting(self) -> list[Hook]:
+        parts = self._parts
+        own: list[Hook] = [parts.tracing.start, parts.metrics.start]
+        if parts.verifier is not None:
+            own.append(parts.verifier.start)
+        if parts.database is not None:
+            own.append(parts.database.start)
+        return [*own, *self._on_start, self._messaging.start]
+
+    def _stopping(self) -> list[Hook]:
+        parts = self._parts
+        own: list[Hook] = [parts.metrics.stop, parts.tracing.stop]
+        if parts.verifier is not None:
+            own.insert(0, parts.verifier.close)
+        if parts.database is not None:
+            own.insert(0, parts.database.stop)
+        return [self._messaging.stop, *reversed(self._on_stop), *own]
+
     async def drain(self, limit: float) -> None:
-        """Stop being ready, let calls in flight end within `limit` seconds, then cancel what is left."""
+        """Stop being ready, let calls and events in flight end within `limit` seconds, then cancel what is left."""
         self.health.drain()
-        await _within(limit, self.in_flight.idle())
+        await asyncio.gather(_within(limit, self.in_flight.idle()), self._messaging.drain(limit))
         self.in_flight.cancel(Cancellation.DRAIN)
         await _within(1.0, self.in_flight.idle())
 
     async def stop(self) -> None:
-        """Run the stop hooks, each even if one before it failed; the first failure is raised at the end."""
+        """Close what `start` opened, each even if one before it failed; the first failure is raised at the end."""
         self.health.serving = False
-        self._started = False
         failed: BaseException | None = None
-        for hook in reversed(self._on_stop):
+        for hook in self._stopping():
             try:
                 await hook()
             except Exception as error:
                 failed = failed or error
-        if self._access_log is not None:
-            self._access_log.flush()
+        if self._parts.access_log is not None:
+            self._parts.access_log.flush()
         if failed is not None:
             raise failed
 
@@ -259,23 +340,23 @@ def _stub(handler: Any) -> ServiceStub:
     return stub
 
 
-def _contracts(handlers: Iterable[Any], settings: "Settings") -> dict[Image, Contract]:
-    """Read each image once and apply the settings to all of them together."""
-    images = list(dict.fromkeys(_stub(handler).image for handler in handlers))
-    contracts = [image.contract for image in images]
-    return dict(zip(images, effective_together(contracts, settings.operations), strict=True))
+def _contracts(handlers: Iterable[Any], settings: "Settings") -> dict[object, Contract]:
+    """Read each image once and apply the settings to all of them together; mounted contracts are in force already."""
+    images: list[Image] = []
+    mounted: dict[object, Contract] = {}
+    for handler in handlers:
+        if isinstance(handler, Mounted):
+            mounted[handler.contract] = handler.contract
+        elif (image := _stub(handler).image) not in images:
+            images.append(image)
+    contracts = effective_together([image.contract for image in images], settings.operations) if images else []
+    return {**mounted, **dict(zip(images, contracts, strict=True))}
 
 
 def _not_post() -> MethodNotAllowed:
     error = MethodNotAllowed("an RPC path takes POST")
     error.allow = ("POST",)
     return error
-
-
-def _access_log(wanted: AccessLog | bool, settings: "Settings") -> AccessLog | None:
-    if isinstance(wanted, bool):
-        return AccessLog(json_lines=wants_json(settings.log_format, sys.stderr)) if wanted else None
-    return wanted
 
 
 async def _within(limit: float, waiting: Coroutine[Any, Any, None]) -> None:

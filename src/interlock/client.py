@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from protobuf import Message
 
-from interlock.call import Call, Direction, Handler, compose, current_call
+from interlock.call import Call, Direction, Handler, Layer, Reply, compose, current_call
 from interlock.contract.model import Operation
 from interlock.contract.stub import Rpc, ServiceStub
 from interlock.deadline import NEVER, Deadline, monotonic
 from interlock.defaults import Placed, insert, sent
 from interlock.errors import Cancelled, Error
 from interlock.metadata import Metadata
+from interlock.resilience.budget import RetryBudget
+from interlock.resilience.circuit_breaker import BreakerPolicy, Breakers
+from interlock.resilience.retry import RetryPolicy
+from interlock.resilience.sent_deadline import late_wheel
+from interlock.security.credentials import Credentials, forwarded
 from interlock.protocols.serving import closing
 
 if TYPE_CHECKING:
@@ -59,10 +64,10 @@ class Result(Generic[R]):
 class _Channel:
     """What the views of one client share: the transport and the chain of each operation, composed once."""
 
-    def __init__(self, stub: ServiceStub, transport: Transport, layers: Iterable[Placed]) -> None:
+    def __init__(self, stub: ServiceStub, transport: Transport, layers: Iterable[Layer]) -> None:
         self._stub = stub
         self.transport = transport
-        self._layers = insert(sent(), layers)
+        self._layers = tuple(layers)
         self._bound: dict[str, tuple[Operation, Handler, float]] = {}
 
     def bind(self, rpc: Rpc[Any, Any]) -> tuple[Operation, Handler, float]:
@@ -79,9 +84,10 @@ class Client:
     """The base of generated clients.
 
     `target` decides the transport: `host:port` for gRPC, an `App` for calls without sockets, or any `Transport`. `tls`
-    (an `interlock.Tls`) secures the connections; `connections` opens several to spread load over. `layers` are placed
-    by name (`after`, `before`) in the stack of SENT calls. Use as `async with`, or `close()` it. A client belongs to
-    the event loop that first used it.
+    (an `interlock.Tls`) secures the connections; `connections` opens several to spread load over. `credentials` are
+    shown with every call; left out, the token of the caller that is being served travels on. `retries` and `breaker`
+    replace the default policies. `layers` are placed by name (`after`, `before`) in the stack of SENT calls. Use as
+    `async with`, or `close()` it. A client belongs to the event loop that first used it.
     """
 
     service: ClassVar[ServiceStub]
@@ -90,11 +96,22 @@ class Client:
         self,
         target: "str | App | Transport",
         *,
+        credentials: Credentials | None = None,
         tls: "Tls | None" = None,
         connections: int = 1,
+        retries: RetryPolicy | None = None,
+        breaker: BreakerPolicy | None = None,
         layers: Iterable[Placed] = (),
     ) -> None:
-        self._channel = _Channel(self.service, _transport(target, tls, connections), layers)
+        name = target if isinstance(target, str) else type(target).__name__
+        stack = sent(
+            wheel=late_wheel(),
+            retries=retries or RetryPolicy(),
+            budget=RetryBudget(),
+            breakers=Breakers(breaker or BreakerPolicy(), target=name),
+            shown=credentials or forwarded(),
+        )
+        self._channel = _Channel(self.service, _transport(target, tls, connections), insert(stack, layers))
         self._timeout: float | None = None
         self._metadata: tuple[tuple[str, str | bytes], ...] = ()
 
@@ -156,6 +173,24 @@ class Client:
                 call.metadata.add("x-request-id", parent.request_id)
         return call, handler
 
+    async def forward(self, rpc: Rpc[Any, Any], call: Call) -> Reply:
+        """Hand a served call on as it is, for a gateway: its errors come back as they are, its reply metadata too."""
+        sent_call, handler = self._begin(rpc, call.request)
+        sent_call.wants_metadata = True
+        for name in HANDED_ON:
+            for value in call.metadata.get_all(name):
+                sent_call.metadata.add(name, value)
+        if rpc.kind.server_streams:
+            return _passed_on(ReplyStream(sent_call, handler), call)
+        try:
+            reply = await _finish(sent_call, handler)
+        except Error as error:
+            error.received = False
+            raise
+        call.reply_headers.raw.extend(sent_call.head)
+        call.reply_trailers.raw.extend(sent_call.tail)
+        return reply  # type: ignore[no-any-return]  # the transport decodes into the reply type
+
     async def _unary(self, rpc: Rpc[Q, R], request: Q) -> R:
         call, handler = self._begin(rpc, request)
         return await _finish(call, handler)  # type: ignore[no-any-return]  # the transport decodes into the reply type
@@ -178,6 +213,21 @@ class Client:
             return await self._unary(rpc, page)
 
         return Paged(fetch, items)
+
+
+HANDED_ON = ("idempotency-key",)
+"""Metadata that a gateway hands on; identity, deadline, trace and request id travel by themselves."""
+
+
+async def _passed_on(stream: "ReplyStream[Any]", call: Call) -> AsyncIterator[Any]:
+    async with stream:
+        try:
+            async for reply in stream:
+                yield reply
+        except Error as error:
+            error.received = False
+            raise
+    call.reply_trailers.raw.extend(stream.trailers.raw)
 
 
 def pick(request: Q | None, fields: Q) -> Q:

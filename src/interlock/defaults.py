@@ -2,15 +2,38 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from protovalidate import Validator
 
-from interlock.call import Layer
+from interlock.call import Direction, Layer, Principal
 from interlock.contract.model import Operation
+from interlock.data.unit import unit_of_work
+from interlock.events.attempts import Redelivery, attempts
+from interlock.events.dead_letters import dead_letter
+from interlock.events.inbox import inbox
 from interlock.observability.logging import AccessLog, log
-from interlock.observability.measure import Meter, metrics
+from interlock.observability.measure import Meter, metrics, metrics_of_caller
+from interlock.observability.metrics import Metrics
+from interlock.observability.tracing import Tracing, attempt, trace
 from interlock.protocols.decode import decode, validate
+from interlock.resilience.circuit_breaker import Breakers, circuit_breaker
 from interlock.resilience.deadline import Wheel, deadline
+from interlock.resilience.idempotency import idempotency, idempotency_key
+from interlock.resilience.rate_limit import Limiter, rate_limit
+from interlock.resilience.retry import RetryPolicy, retry
+from interlock.resilience.sent_deadline import sent_deadline
+from interlock.security.access import Roles, access
+from interlock.security.authenticate import authenticate
+from interlock.security.credentials import Credentials, credentials
+
+if TYPE_CHECKING:
+    from interlock.data.database import Database
+    from interlock.data.idempotency import StoredAnswers
+    from interlock.events.broker import Broker
+    from interlock.resilience.budget import RetryBudget
+    from interlock.security.mutual_tls import CertificateIdentities
+    from interlock.security.verifier import Verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +63,103 @@ def before(anchor: str, layer: Layer) -> Placed:
     return Placed(anchor, layer, behind=False)
 
 
-def served(*, access_log: AccessLog | None, meters: Sequence[Meter], wheel: Wheel, validator: Validator) -> list[Named]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the layers of an app share; made once for it."""
+
+    tracing: Tracing
+    metrics: Metrics
+    meters: Sequence[Meter]
+    access_log: AccessLog | None
+    wheel: Wheel
+    validator: Validator
+    verifier: "Verifier | None"
+    certificates: "CertificateIdentities | None"
+    roles: Roles
+    acting: Principal
+    limiter: Limiter
+    answers: "StoredAnswers | None"
+    database: "Database | None"
+
+
+def served(parts: Parts) -> list[Named]:
     """Return the stack of SERVED calls."""
     return [
-        # outermost, so that it times and tells of everything that follows, refusals included
-        Named("log", log(access_log) if access_log is not None else _nothing),
-        # beside the log: what is logged is counted
-        *(Named("metrics", metrics(meter)) for meter in meters),
-        *([] if meters else [Named("metrics", _nothing)]),
+        # ids first: log, metrics and spans of all that follows name them
+        Named("trace", trace(parts.tracing)),
+        # what is refused further in is counted and told of too
+        Named("metrics", metrics(parts.metrics.served)),
+        *(Named("metrics", metrics(meter)) for meter in parts.meters),
+        Named("log", log(parts.access_log) if parts.access_log is not None else _nothing),
         # from here on time runs; before the body is read, so that a slow sender is cut off too
-        Named("deadline", deadline(wheel)),
+        Named("deadline", deadline(parts.wheel)),
+        # who asks decides what follows; on the head alone, before a byte of the body is read
+        Named("authenticate", authenticate(parts.verifier, parts.certificates)),
+        # per principal, so behind authenticate; before anything is paid for the call
+        Named("limit", rate_limit(parts.limiter)),
+        # behind the limit, so that a refused caller is limited too
+        Named("access", access(parts.roles)),
         # the body is read only now, behind all that decides on the head alone
         Named("decode", decode),
         # the handler sees nothing that breaks its contract
-        Named("validate", validate(validator)),
+        Named("validate", validate(parts.validator)),
+        # knows the request by now; outside the unit of work, which commits its answer
+        Named("idempotency", idempotency(parts.answers)),
+        # around the handler alone, which it may run again
+        Named("unit_of_work", unit_of_work()),
+    ]
+
+
+def consumed(parts: Parts, broker: "Broker", policy: Redelivery) -> list[Named]:
+    """Return the stack of CONSUMED calls."""
+    database = parts.database
+    return [
+        Named("trace", trace(parts.tracing)),
+        Named("metrics", metrics(parts.metrics.consumed)),
+        Named("log", log(parts.access_log) if parts.access_log is not None else _nothing),
+        Named("deadline", deadline(parts.wheel)),
+        # counted before the handler runs, so that an event which kills the process is counted too
+        Named("attempts", attempts(policy, database)),
+        # behind the count, which tells when it is enough
+        Named("dead_letter", dead_letter(broker)),
+        # a consumer acts as its own service, whoever the event says caused it
+        Named("access", access(parts.roles, service_principal=parts.acting)),
+        Named("decode", decode),
+        Named("validate", validate(parts.validator)),
+        # the event is noted in the same transaction as its effect
+        Named("inbox", inbox(database) if database is not None else _nothing),
+        Named("unit_of_work", unit_of_work(Direction.CONSUMED)),
+    ]
+
+
+def published(parts: Parts) -> list[Layer]:
+    """Return the layers of PUBLISHED calls: what is wrong with an event is its publisher's to know."""
+    return [trace(parts.tracing), metrics(parts.metrics.published), decode, validate(parts.validator)]
+
+
+def sent(
+    *, wheel: Wheel, retries: RetryPolicy, budget: "RetryBudget", breakers: Breakers, shown: Credentials
+) -> list[Named]:
+    """Return the stack of SENT calls; what stands behind `retry` runs once an attempt."""
+    return [
+        Named("trace", trace()),
+        Named("metrics", metrics_of_caller()),
+        # bounds everything inside: all attempts, the waits between them, the fetching of tokens
+        Named("deadline", sent_deadline(wheel)),
+        # outside retry, so that all attempts carry one key
+        Named("idempotency_key", idempotency_key()),
+        Named("retry", retry(retries, budget)),
+        # each attempt is a span of its own
+        Named("span", attempt()),
+        # inside retry: it judges attempts
+        Named("breaker", circuit_breaker(breakers)),
+        # innermost: each attempt shows a credential that is fresh then; a refused one is renewed once here
+        Named("credentials", credentials(shown)),
     ]
 
 
 def _nothing(_operation: Operation) -> None:
     """Hold the place of a layer that an app does without, so that others can be placed around it all the same."""
-
-
-def sent() -> list[Named]:
-    """Return the stack of SENT calls."""
-    return []
 
 
 def insert(stack: Sequence[Named], placed: Iterable[Placed]) -> list[Layer]:

@@ -10,17 +10,21 @@ import re
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
     SettingsError,
     TomlConfigSettingsSource,
 )
+
+if TYPE_CHECKING:
+    from interlock.security.credentials import Credentials
 
 __all__ = ["ByteSize", "Duration", "MissingUpstream", "Settings", "explain"]
 
@@ -56,6 +60,14 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 ByteSize = Annotated[int, BeforeValidator(_size), Field(ge=0)]
 """A number of bytes: "4MiB", "512KiB", or a plain number."""
+
+
+def _names(value: object) -> object:
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+"""Several names: "a,b"."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -180,11 +192,64 @@ class Settings(BaseSettings):
         default=4 << 20, ge=65535, description="How much of all unread uploads is held for one connection."
     )
 
+    keys: Path = Field(
+        default=Path("var/keys"), description="Directory of the keys that sign tokens; `interlock keys new` makes it."
+    )
+    jwks: str = Field(
+        default="", description="JWKS file or https:// URL that tokens are verified with; empty: jwks.json in `keys`."
+    )
+    token_issuer: str = Field(default="service-auth", min_length=1, description="Who must have issued a token (iss).")
+    token_audience: str = Field(default="microservices", min_length=1, description="For whom a token must be (aud).")
+    roles: Path | None = Field(
+        default=None,
+        description="Roles file (TOML or JSON): what each role permits; without it no role permits anything.",
+    )
+    service_name: str = Field(default="", description="Who this service is in tokens of its own; empty: it has none.")
+    service_roles: Names = Field(default=(), description="Roles in this service's own tokens: a,b.")
+
+    broker: str = Field(
+        default="embedded:var/broker.db", description="Where events go: embedded:FILE or nats://HOST:PORT."
+    )
+
+    otlp_endpoint: str = Field(default="", description="Collector of traces (http://host:4318); empty: none.")
+    otlp_headers: dict[str, SecretStr] = Field(default_factory=dict, description="Headers of every export.")
+    trace_ratio: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of new traces that is sampled; empty: all in development, else 0.01.",
+    )
+    trace_heeds_callers: bool = Field(
+        default=True, description="Whether a caller's sampling decision stands; off where anybody may call."
+    )
+
     operations: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description='Contract overrides by operation: {"api.order.v1.OrderService/GetOrder": {"timeout": "5s"}}.',
     )
     upstreams: dict[str, str] = Field(default_factory=dict, description="Addresses of neighbours, by name.")
+
+    @property
+    def trace_ratio_in_force(self) -> float:
+        """The share of new traces that is sampled."""
+        if self.trace_ratio is not None:
+            return self.trace_ratio
+        return 1.0 if self.environment == "development" else 0.01
+
+    def credentials(self) -> "Credentials":
+        """Return what this service's clients show: the token of the caller that is served, else the service's own."""
+        from interlock.security.credentials import ServiceToken, forwarded  # noqa: PLC0415 - where clients are made
+
+        if not self.service_name:
+            return forwarded()
+        own = ServiceToken(
+            self.service_name,
+            self.service_roles,
+            keys=self.keys,
+            issuer=self.token_issuer,
+            audience=self.token_audience,
+        )
+        return forwarded(own)
 
     def upstream(self, name: str) -> str:
         """Return the address of the neighbour called `name`; `MissingUpstream` tells how to set it."""

@@ -172,7 +172,9 @@ async def test_retry_after_is_whole_seconds_rounded_up(wait: float, seconds: str
     assert (await Orders(fail).ask("GET", "/api/v1/orders/o-1")).header("retry-after") == seconds
 
 
-async def test_the_metadata_of_an_error_is_sent_and_what_cannot_travel_is_a_bug(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_metadata_of_an_error_is_sent_and_what_cannot_travel_is_a_bug(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def fail(call: Call) -> None:
         raise errors.NotFound("x", metadata=[("x-a", "1")])
 

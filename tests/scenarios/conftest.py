@@ -7,11 +7,13 @@ import pytest
 from grpc import aio
 
 from interlock import App
+from interlock.resilience.retry import RetryPolicy
 from interlock.server import serving
 from tests.sample.gen.sample.v1.sample_rpc import SampleServiceClient
 from tests.sample.handlers import Sample, make
 from tests.scenarios.doors import Door, Grpcio, Rest, Typed
 
+ONCE = RetryPolicy(retries=0)  # scenarios are about single calls
 DOORS = ("in process", "client", "grpcio", "rest")
 RPC_DOORS = ("in process", "client", "grpcio")
 TYPED_DOORS = ("in process", "client")
@@ -39,12 +41,12 @@ async def door(request: pytest.FixtureRequest, app: App) -> AsyncIterator[Door]:
 async def opened_door(name: str, app: App) -> AsyncIterator[Door]:
     """Open one door to a started app and close it after."""
     if name == "in process":
-        async with app, SampleServiceClient(app) as client:
+        async with app, SampleServiceClient(app, retries=ONCE) as client:
             yield Typed(name, client)
         return
     async with serving(app) as address:
         if name == "client":
-            async with SampleServiceClient(str(address)) as client:
+            async with SampleServiceClient(str(address), retries=ONCE) as client:
                 yield Typed(name, client)
         elif name == "grpcio":
             options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]

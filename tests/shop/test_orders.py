@@ -2,27 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 import httpx2
 import pytest
 from protobuf import Oneof
 from protobuf.wkt.google.protobuf.field_mask_pb import FieldMask
-from shop.gen.api.order.v1.order_pb import Address, Money, Order, OrderItem, OrderStatus, PaymentMethod
-from shop.gen.api.order.v1.order_rpc import OrderServiceClient
-from shop.orders import Orders
-from shop.store import OrderStore
 
 from interlock import (
     AlreadyExists,
-    App,
     EtagMismatch,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
 )
+from interlock.security.credentials import BearerToken
 from interlock.server import serving
+from shop.gen.api.money.v1.money_pb import Money
+from shop.gen.api.order.v1.order_pb import Address, Order, OrderItem, OrderStatus, PaymentMethod
+from shop.gen.api.order.v1.order_rpc import OrderServiceClient
+from tests.shop.conftest import Shop
 
 TOKEN: Oneof[Literal["card_token"], str] = Oneof(field="card_token", value="tok-visa")
 CARD = PaymentMethod(method=TOKEN)
@@ -43,30 +43,26 @@ def item(product: str, quantity: int = 1, units: int = 10, currency: str = "EUR"
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> App:
-    """The order service on an empty database."""
-    store = OrderStore(tmp_path / "orders.db")
-    return App(
-        Orders(store),
-        checks={"database": store.check},
-        on_start=[store.open],
-        on_stop=[store.close],
-        access_log=False,
-    )
-
-
-@pytest.fixture
-async def orders(app: App) -> AsyncIterator[OrderServiceClient]:
-    """A client in process."""
-    async with app, OrderServiceClient(app) as client:
+async def orders(shop: Shop) -> AsyncIterator[OrderServiceClient]:
+    """A client in process, with an operator's token."""
+    async with shop.orders, OrderServiceClient(shop.orders, credentials=BearerToken(shop.token("operator"))) as client:
         yield client
 
 
 @pytest.fixture
-async def http(app: App) -> AsyncIterator[httpx2.AsyncClient]:
-    """A plain HTTP client on a real port."""
-    async with serving(app) as address, httpx2.AsyncClient(base_url=f"{address.url}/api/v1") as client:
+async def http(shop: Shop) -> AsyncIterator[httpx2.AsyncClient]:
+    """A plain HTTP client on a real port, with an operator's token."""
+    headers = {"authorization": f"Bearer {shop.token('operator')}"}
+    async with (
+        serving(shop.orders) as address,
+        httpx2.AsyncClient(base_url=f"{address.url}/api/v1", headers=headers) as client,
+    ):
         yield client
+
+
+def key() -> dict[str, str]:
+    """Return the header of a fresh idempotency key."""
+    return {"idempotency-key": str(uuid4())}
 
 
 async def place(orders: OrderServiceClient, *items: OrderItem) -> Order:
@@ -95,9 +91,7 @@ async def test_wrong_orders_are_refused_by_field(orders: OrderServiceClient) -> 
         ([item("p-cup"), item("p-tea", currency="NOK")], "items"),
     ):
         with pytest.raises(InvalidArgument) as raised:
-            await orders.create_order(
-                customer_id="c-1", items=items, shipping_address=HOME, payment_method=CARD
-            )
+            await orders.create_order(customer_id="c-1", items=items, shipping_address=HOME, payment_method=CARD)
         assert raised.value.violations[0].field == field
 
 
@@ -186,7 +180,7 @@ async def test_watching_tells_every_change_until_the_end(orders: OrderServiceCli
 
 async def test_rest_creates_reads_and_lists(http: httpx2.AsyncClient) -> None:
     """POST answers 201 with the place of what it made; GET there gives the same; the list has an envelope."""
-    made = await http.post("/orders", json=BODY)
+    made = await http.post("/orders", json=BODY, headers=key())
     assert made.status_code == 201
     order = made.json()["data"]
     assert made.headers["location"] == f"/api/v1/orders/{order['id']}"
@@ -202,7 +196,7 @@ async def test_rest_creates_reads_and_lists(http: httpx2.AsyncClient) -> None:
 
 async def test_rest_puts_patches_and_deletes(http: httpx2.AsyncClient) -> None:
     """PUT repeats, PATCH touches only its keys, DELETE is 204 and then 404."""
-    order = (await http.post("/orders", json=BODY)).json()["data"]
+    order = (await http.post("/orders", json=BODY, headers=key())).json()["data"]
     path = f"/orders/{order['id']}"
     patched = await http.patch(path, json={"shipping_address": {"city": "Oslo"}})
     assert patched.status_code == 200
@@ -225,19 +219,46 @@ async def test_rest_puts_patches_and_deletes(http: httpx2.AsyncClient) -> None:
 
 async def test_rest_moves_an_order_on_by_a_custom_verb(http: httpx2.AsyncClient) -> None:
     """`:updateStatus` takes the next status by name."""
-    order = (await http.post("/orders", json=BODY)).json()["data"]
+    order = (await http.post("/orders", json=BODY, headers=key())).json()["data"]
     moved = await http.post(f"/orders/{order['id']}:updateStatus", json={"status": "ORDER_STATUS_CONFIRMED"})
     assert moved.json()["data"]["status"] == "ORDER_STATUS_CONFIRMED"
     refused = await http.post(f"/orders/{order['id']}:updateStatus", json={"status": "ORDER_STATUS_PENDING"})
     assert (refused.status_code, refused.json()["error"]["reason"]) == (400, "STATUS_NOT_REACHABLE")
 
 
-async def test_orders_survive_a_restart(tmp_path: Path) -> None:
-    """What was acknowledged is there after the service started anew."""
-    store = OrderStore(tmp_path / "orders.db")
-    for _ in range(2):
-        await store.open()
-        if not (await store.page(10, None))[1]:
-            await store.insert(Order(id="o-1", customer_id="c-1", items=[item("p-cup")]))
-        assert (await store.get("o-1")).customer_id == "c-1"
-        await store.close()
+async def test_an_unknown_customer_and_a_short_stock_are_refused(orders: OrderServiceClient) -> None:
+    """The order service asks its neighbours before it takes an order."""
+    with pytest.raises(InvalidArgument) as unknown:
+        await orders.create_order(
+            customer_id="c-nobody", items=[item("p-cup")], shipping_address=HOME, payment_method=CARD
+        )
+    assert [each.field for each in unknown.value.violations] == ["customer_id"]
+    with pytest.raises(FailedPrecondition, match="p-rare") as short:
+        await place(orders, item("p-rare", 2))
+    assert short.value.reason == "OUT_OF_STOCK"
+
+
+async def test_one_key_makes_one_order(http: httpx2.AsyncClient) -> None:
+    """The second request with a key gets the first one's answer; another body is refused, and so is no key."""
+    header = key()
+    first = await http.post("/orders", json=BODY, headers=header)
+    again = await http.post("/orders", json=BODY, headers=header)
+    assert again.status_code == 201
+    assert again.json()["data"] == first.json()["data"]
+    assert again.headers["idempotency-replayed"] == "true"
+    assert (await http.get("/orders")).json()["meta"]["total_size"] == 1
+    other = await http.post("/orders", json=BODY | {"customer_id": "c-2"}, headers=header)
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "KEY_REUSED")
+    assert (await http.post("/orders", json=BODY)).status_code == 400
+
+
+async def test_who_may_do_what_is_decided_by_roles(shop: Shop) -> None:
+    """No token is 401, a role without the permission 403, and both before the body is looked at."""
+    async with serving(shop.orders) as address, httpx2.AsyncClient(base_url=f"{address.url}/api/v1") as http:
+        assert (await http.post("/orders", content=b"{")).status_code == 401
+        customer = {"authorization": f"Bearer {shop.token('customer')}"}
+        moved = await http.post("/orders/o-1:updateStatus", content=b"{", headers=customer)
+        assert moved.status_code == 415  # a customer may update orders, and is told of what is wrong with the body
+        nobody = {"authorization": f"Bearer {shop.token('nobody')}"}
+        refused = await http.get("/orders", headers=nobody)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "PERMISSION_DENIED")

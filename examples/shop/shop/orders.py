@@ -2,7 +2,6 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
 from uuid import uuid4
 
 from protobuf.wkt.google.protobuf.empty_pb import Empty
@@ -10,7 +9,14 @@ from protobuf.wkt.google.protobuf.field_mask_pb import FieldMask
 from protobuf.wkt.google.protobuf.timestamp_pb import Timestamp
 
 from interlock import AlreadyExists, App, Call, FailedPrecondition, InvalidArgument, NotFound, Violation, apply_mask
-from interlock.settings import Settings
+from interlock.data import Database, Transaction
+from shop.config import ShopSettings
+from shop.gen.api.customer.v1.customer_rpc import CustomerServiceClient
+from shop.gen.api.inventory.v1.events_pb import InventoryRejected
+from shop.gen.api.inventory.v1.inventory_pb import StockItem
+from shop.gen.api.inventory.v1.inventory_rpc import InventoryServiceClient
+from shop.gen.api.money.v1.money_pb import Money
+from shop.gen.api.order.v1.events_pb import OrderCancelled, OrderConfirmed, OrderCreated
 from shop.gen.api.order.v1.order_pb import (
     CreateOrderItemRequest,
     CreateOrderRequest,
@@ -22,7 +28,6 @@ from shop.gen.api.order.v1.order_pb import (
     ListOrderItemsResponse,
     ListOrdersRequest,
     ListOrdersResponse,
-    Money,
     Order,
     OrderItem,
     OrderStatus,
@@ -32,7 +37,8 @@ from shop.gen.api.order.v1.order_pb import (
     WatchOrderStatusRequest,
 )
 from shop.gen.api.order.v1.order_rpc import OrderService
-from shop.store import OrderStore
+from shop.gen.api.payment.v1.events_pb import PaymentCompleted, PaymentFailed
+from shop.store import OrderStore, metadata
 
 NANOS = 1_000_000_000
 DEFAULT_PAGE, LARGEST_PAGE = 50, 1000
@@ -44,12 +50,18 @@ NEXT = {
 
 
 class Orders(OrderService):
-    """Takes orders and keeps them."""
+    """Takes orders and keeps them; what becomes of one is told by events of inventory and payments."""
 
-    def __init__(self, store: OrderStore) -> None:
-        self.store = store
+    def __init__(self, database: Database, customers: CustomerServiceClient, inventory: InventoryServiceClient) -> None:
+        self.database = database
+        self.store = OrderStore(database)
+        self.customers = customers
+        self.inventory = inventory
 
     async def create_order(self, request: CreateOrderRequest, call: Call) -> Order:
+        cost = total(request.items)
+        await self.require_customer(request.customer_id)
+        await self.require_stock(request.items)
         now = Timestamp.now()
         order = Order(
             id=f"o-{uuid4().hex[:16]}",
@@ -57,13 +69,63 @@ class Orders(OrderService):
             items=request.items,
             shipping_address=request.shipping_address,
             payment_method=request.payment_method,
-            total=total(request.items),
+            total=cost,
             status=OrderStatus.PENDING,
             created_at=now,
             updated_at=now,
         )
-        await self.store.insert(order)
+        async with self.database.transaction() as tx:
+            await self.store.insert(tx, order)
+            created = OrderCreated(
+                order_id=order.id, customer_id=order.customer_id, amount=cost, items=order.items, created_at=now
+            )
+            await tx.publish(created)
         return order
+
+    async def require_customer(self, customer_id: str) -> None:
+        """Refuse a customer that nobody knows."""
+        try:
+            await self.customers.get_customer(customer_id=customer_id)
+        except NotFound as unknown:
+            violation = Violation(field="customer_id", description="no such customer")
+            raise InvalidArgument("unknown customer", violations=[violation]) from unknown
+
+    async def require_stock(self, items: Iterable[OrderItem]) -> None:
+        """Refuse what is not in stock now; only the reservation, later, is binding."""
+        wanted = [StockItem(product_id=each.product_id, quantity=each.quantity) for each in items]
+        stock = await self.inventory.check_availability(items=wanted)
+        if not stock.available:
+            raise FailedPrecondition(f"not in stock: {', '.join(stock.missing)}", reason="OUT_OF_STOCK")
+
+    async def on_payment_completed(self, event: PaymentCompleted, call: Call) -> None:
+        async with self.database.transaction() as tx:
+            if await self.settle(tx, event.order_id, OrderStatus.CONFIRMED):
+                await tx.publish(OrderConfirmed(order_id=event.order_id, confirmed_at=Timestamp.now()))
+
+    async def on_payment_failed(self, event: PaymentFailed, call: Call) -> None:
+        await self.call_off(event.order_id, event.failure)
+
+    async def on_inventory_rejected(self, event: InventoryRejected, call: Call) -> None:
+        await self.call_off(event.order_id, f"not in stock: {', '.join(event.missing)}")
+
+    async def call_off(self, order_id: str, reason: str) -> None:
+        """Cancel an order and tell the others."""
+        async with self.database.transaction() as tx:
+            if await self.settle(tx, order_id, OrderStatus.CANCELLED):
+                await tx.publish(OrderCancelled(order_id=order_id, reason=reason, cancelled_at=Timestamp.now()))
+
+    async def settle(self, tx: Transaction, order_id: str, status: OrderStatus) -> bool:
+        """Move a PENDING order to its outcome; False for one that is gone or settled already."""
+
+        def change(order: Order) -> None:
+            require_pending(order)
+            order.status = status
+
+        try:
+            await self.store.change(tx, order_id, change)
+        except (NotFound, FailedPrecondition):
+            return False
+        return True
 
     async def get_order(self, request: GetOrderRequest, call: Call) -> Order:
         return await self.store.get(request.order_id)
@@ -87,7 +149,8 @@ class Orders(OrderService):
             apply_mask(order, kept, FieldMask(paths=["id", "status", "etag", "created_at"]))
             order.total = total(order.items)
 
-        return await self.store.change(wanted.id, change, etag=wanted.etag)
+        async with self.database.transaction() as tx:
+            return await self.store.change(tx, wanted.id, change, etag=wanted.etag)
 
     async def update_order_status(self, request: UpdateOrderStatusRequest, call: Call) -> Order:
         def change(order: Order) -> None:
@@ -98,7 +161,8 @@ class Orders(OrderService):
                 )
             order.status = request.status
 
-        return await self.store.change(request.order_id, change)
+        async with self.database.transaction() as tx:
+            return await self.store.change(tx, request.order_id, change)
 
     async def delete_order(self, request: DeleteOrderRequest, call: Call) -> Empty:
         await self.store.delete(request.order_id)
@@ -126,7 +190,8 @@ class Orders(OrderService):
             order.items.append(item)
             order.total = total(order.items)
 
-        await self.store.change(request.order_id, change)
+        async with self.database.transaction() as tx:
+            await self.store.change(tx, request.order_id, change)
         return item
 
     async def delete_order_item(self, request: DeleteOrderItemRequest, call: Call) -> Empty:
@@ -138,7 +203,8 @@ class Orders(OrderService):
             del order.items[at]
             order.total = total(order.items)
 
-        await self.store.change(request.order_id, change)
+        async with self.database.transaction() as tx:
+            await self.store.change(tx, request.order_id, change)
         return Empty()
 
     async def watch_order_status(
@@ -207,13 +273,12 @@ def _bad_token() -> InvalidArgument:
     return InvalidArgument("invalid page token", violations=[violation])
 
 
-def make() -> App:
-    """Make the order service; `var/orders.db` keeps its orders."""
-    store = OrderStore(Path("var/orders.db"))
-    return App(
-        Orders(store),
-        settings=Settings(),
-        checks={"database": store.check},
-        on_start=[store.open],
-        on_stop=[store.close],
-    )
+def make(settings: ShopSettings | None = None) -> App:
+    """Make the order service."""
+    settings = settings or ShopSettings(service_name="orders")
+    database = settings.database("orders", metadata)
+    credentials = settings.credentials()
+    customers = CustomerServiceClient(settings.upstream("customers"), credentials=credentials)
+    inventory = InventoryServiceClient(settings.upstream("inventory"), credentials=credentials)
+    orders = Orders(database, customers, inventory)
+    return App(orders, database=database, settings=settings, on_stop=[customers.close, inventory.close])

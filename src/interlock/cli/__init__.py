@@ -37,11 +37,21 @@ COMMANDS = (
     Command("init", "interlock.cli.init:init", "Make a small complete service."),
     Command("generate", "interlock.cli.generate:generate", "Write typed code from the contracts."),
     Command("serve", "interlock.cli.serve:serve", "Serve an app."),
+    Command("up", "interlock.cli.up:up", "Run a platform: its services and its gateway."),
     Command("show contract", "interlock.cli.show:contract", "Services, operations, routes and rules of a contract."),
+    Command("show access", "interlock.cli.access:access", "Which role may call which operation."),
+    Command("keys new", "interlock.cli.keys:new", "Make a key that signs tokens."),
+    Command("keys rotate", "interlock.cli.keys:rotate", "Put a fresh key in front."),
+    Command("keys list", "interlock.cli.keys:list_", "List the published keys."),
+    Command("keys token", "interlock.cli.keys:token", "Print a fresh token."),
+    Command("keys verify", "interlock.cli.keys:verify", "Tell whether a token is taken, or why not."),
     Command("show settings", "interlock.cli.settings:settings", "Every setting, its value and its default."),
 )
 
-GROUPS = {"show": "Print what Interlock knows of a service."}
+GROUPS = {
+    "show": "Print what Interlock knows of a service.",
+    "keys": "Keys that sign tokens, and tokens.",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

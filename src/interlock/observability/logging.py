@@ -83,7 +83,8 @@ def _colours(stream: TextIO) -> bool:
 class AccessLog:
     """Writes one line per served call, rendered once, several lines a write.
 
-    Lines wait at most `delay` seconds or until `batch` of them are there. `write` takes the text of whole lines.
+    With `failures_only` calls that succeeded leave none. Lines wait at most `delay` seconds or until `batch` of them are
+    there. `write` takes the text of whole lines.
     """
 
     def __init__(
@@ -91,9 +92,11 @@ class AccessLog:
         write: Callable[[str], object] | None = None,
         *,
         json_lines: bool = True,
+        failures_only: bool = False,
         batch: int = 64,
         delay: float = 0.2,
     ) -> None:
+        self._failures_only = failures_only
         self._write = write or sys.stderr.write
         self._render = _json_line if json_lines else _readable_line
         self._batch = batch
@@ -103,6 +106,8 @@ class AccessLog:
 
     def record(self, outcome: Outcome) -> None:
         """Take the line of an ended call."""
+        if self._failures_only and outcome.error is None:
+            return
         self._lines.append(self._render(outcome))
         if len(self._lines) >= self._batch:
             self.flush()

@@ -217,7 +217,9 @@ def _timeout(call: Call) -> float | None:
         return None
     left = at - monotonic()
     if left <= 0:
-        raise DeadlineExceeded("the deadline passed before the call was sent")
+        late = DeadlineExceeded("the deadline passed before the call was sent")
+        late.unsent = True
+        raise late
     return min(left, _LONGEST)
 
 
@@ -255,9 +257,14 @@ def _error(failed: aio.AioRpcError) -> Error:
     if error is None:
         error = TooLarge(text) if _says_too_large(code, text) else error_class(code)(text)
     error.received = True
+    error.unsent = packed is None and code == Code.UNAVAILABLE and text.startswith(_UNCONNECTED)
     error.final = trailers.get("grpc-retry-pushback-ms") == "-1"
     error.metadata = tuple(_incoming(failed.trailing_metadata()).items())
     return error
+
+
+_UNCONNECTED = ("failed to connect to all addresses", "errors resolving ")
+"""How grpcio words that no connection was made; it offers only the words, which a server of ours never sends bare."""
 
 
 def _says_too_large(code: int, text: str) -> bool:

@@ -14,6 +14,7 @@ from interlock.contract.stub import Image, Rpc, ServiceStub
 from protobuf.wkt.google.protobuf.empty_pb import Empty
 from protobuf.wkt.google.protobuf.field_mask_pb import FieldMask
 
+from ...inventory.v1.events_pb import InventoryRejected
 from .order_pb import (
     Address,
     CreateOrderItemRequest,
@@ -35,6 +36,7 @@ from .order_pb import (
     UpdateOrderStatusRequest,
     WatchOrderStatusRequest,
 )
+from ...payment.v1.events_pb import PaymentCompleted, PaymentFailed
 
 CREATE_ORDER = Rpc("/api.order.v1.OrderService/CreateOrder", Kind.UNARY, CreateOrderRequest, Order)
 GET_ORDER = Rpc("/api.order.v1.OrderService/GetOrder", Kind.UNARY, GetOrderRequest, Order)
@@ -78,7 +80,7 @@ class OrderService(ABC):
 
     @abstractmethod
     async def create_order(self, request: CreateOrderRequest, call: Call) -> Order:
-        """Place an order. It starts as PENDING."""
+        """Place an order. It starts as PENDING; once its items are reserved and paid it is CONFIRMED, else CANCELLED."""
 
     @abstractmethod
     async def get_order(self, request: GetOrderRequest, call: Call) -> Order:
@@ -122,6 +124,18 @@ class OrderService(ABC):
     def watch_order_status(self, request: WatchOrderStatusRequest, call: Call) -> AsyncIterator[OrderStatusChange]:
         """Follow an order: its status now, then every change until it is delivered, cancelled or deleted."""
 
+    @abstractmethod
+    async def on_inventory_rejected(self, event: InventoryRejected, call: Call) -> None:
+        """Consume an event of type `inventory.rejected`."""
+
+    @abstractmethod
+    async def on_payment_completed(self, event: PaymentCompleted, call: Call) -> None:
+        """Consume an event of type `payment.completed`."""
+
+    @abstractmethod
+    async def on_payment_failed(self, event: PaymentFailed, call: Call) -> None:
+        """Consume an event of type `payment.failed`."""
+
 
 class OrderServiceClient(Client):
     """Calls OrderService: Orders of the shop, from their placing to their delivery."""
@@ -138,7 +152,7 @@ class OrderServiceClient(Client):
         shipping_address: Address | None = None,
         payment_method: PaymentMethod | None = None,
     ) -> Order:
-        """Place an order. It starts as PENDING."""
+        """Place an order. It starts as PENDING; once its items are reserved and paid it is CONFIRMED, else CANCELLED."""
         return await self._unary(
             CREATE_ORDER,
             pick(

@@ -7,13 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from shop.orders import Orders
-from shop.store import OrderStore
 
-from interlock import App
 from interlock.server import serving
+from tests.shop.conftest import Shop
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FRAGMENTS = {  # pages whose examples are pieces of a program, only compiled
@@ -23,19 +21,17 @@ FRAGMENTS = {  # pages whose examples are pieces of a program, only compiled
 
 
 @pytest.fixture
-async def address(tmp_path: Path) -> AsyncIterator[str]:
+async def address(shop: Shop) -> AsyncIterator[str]:
     """The shop's order service on a real port."""
-    store = OrderStore(tmp_path / "orders.db")
-    app = App(Orders(store), on_start=[store.open], on_stop=[store.close], access_log=False)
-    async with serving(app) as served:
+    async with serving(shop.orders) as served:
         yield str(served)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-async def test_the_examples_of_a_page_run(page: Path, address: str) -> None:
+async def test_the_examples_of_a_page_run(page: Path, address: str, shop: Shop) -> None:
     """The blocks of a page run in order, in one namespace."""
-    namespace: dict[str, object] = {"name": "Ada", "times": 2}
-    for number, block in enumerate(FENCE.findall(page.read_text())):
+    namespace: dict[str, object] = {"token": shop.token("operator")}
+    for number, block in enumerate(FENCE.findall(page.read_text())):  # noqa: ASYNC240 - a small local file
         text = block.replace("127.0.0.1:8080", address)
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         code = compile(text, f"{page.name}[{number}]", "exec", flags=flags)

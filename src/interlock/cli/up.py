@@ -1,0 +1,60 @@
+"""`interlock up`: a whole platform on this machine."""
+
+import asyncio
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+
+def up(
+    target: Annotated[str, typer.Argument(metavar="MODULE:NAME", help="Such as shop.platform:platform.")],
+    split: Annotated[bool, typer.Option("--split", help="A process for each service instead of one for all.")] = False,
+    host: Annotated[str, typer.Option(help="Address of the gateway.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the gateway; 0 takes a free one.")] = 8080,
+) -> None:
+    """Run a platform: its services on loopback ports of their own, its gateway on the port you name.
+
+    Keys that sign tokens are made in var/keys where there are none. Ctrl-C ends all of it, calls in flight finished.
+
+      interlock up shop.platform:platform
+      interlock up shop.platform:platform --split --port 9000
+    """
+    sys.exit(asyncio.run(_up(target, split, host, port)))
+
+
+async def _up(target: str, split: bool, host: str, port: int) -> int:
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from interlock.platform import run_here, run_split
+    from interlock.platform.platform import NoPlatform, load
+    from interlock.security.keys import ensure_keys
+    from interlock.server import StartError
+    from interlock.settings import ProcessSettings, explain
+
+    try:
+        platform = load(target)
+        ensure_keys(ProcessSettings().keys)
+        run = run_split if split else run_here
+        async with run(platform, host=host, port=port) as running:
+            typer.echo(f"gateway    {running.gateway.url}  ({running.gateway.url}/openapi.json)")
+            for name, address in running.services.items():
+                typer.echo(f"{name:<10} {address}")
+            typer.echo("Ctrl-C stops")
+            await _interrupted()
+    except (NoPlatform, StartError, OSError) as error:
+        typer.echo(f"interlock: {error}", err=True)
+        return 1
+    except (ValidationError, SettingsError) as error:
+        typer.echo(explain(error), err=True)
+        return 1
+    return 0
+
+
+async def _interrupted() -> None:
+    stop = asyncio.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    await stop.wait()

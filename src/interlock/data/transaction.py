@@ -1,0 +1,271 @@
+"""One transaction, and the block that opens it or joins the one around it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from protobuf import Message
+from sqlalchemy import ColumnElement, CursorResult, Executable, Select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction
+
+from interlock.data.failures import translated
+from interlock.data.unit import Conflict, Scope, open_scope, scope, to_end
+
+if TYPE_CHECKING:
+    from interlock.data.database import Database
+    from interlock.data.pages import Page
+
+log = logging.getLogger("interlock.data")
+
+BeforeCommit = Callable[["Transaction"], Awaitable[None]]
+AfterCommit = Callable[[], Awaitable[None]]
+
+
+class Transaction:
+    """One open transaction of a database; made by `Database.transaction()`.
+
+    Its methods may be called from several tasks, which then take turns; `connection` itself must not be used by two at
+    a time. `conflicted` says that a statement could not be ordered behind another transaction.
+    """
+
+    __slots__ = ("_after", "_before", "_ran", "_turn", "conflicted", "connection", "database", "suspect")
+
+    def __init__(self, database: "Database", connection: AsyncConnection) -> None:
+        self.database = database
+        self.connection = connection
+        self.conflicted = False
+        self.suspect = False
+        self._turn = asyncio.Lock()
+        self._before: list[BeforeCommit] = []
+        self._ran = 0
+        self._after: list[AfterCommit] = []
+
+    async def execute(
+        self, statement: Executable | str, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """Run a statement (SQLAlchemy's, or SQL text with `:name` parameters) and return its result.
+
+        Conflict if it can't be ordered behind another transaction, Unavailable if the database does not answer;
+        SQLAlchemy's own errors otherwise, among them IntegrityError. Catch those around the block, not inside it:
+        what stands in the block is undone then, and PostgreSQL takes no further statement in it.
+        """
+        if isinstance(statement, str):
+            statement = text(statement)
+        try:
+            async with self._turn:
+                if self.database.is_postgresql:
+                    return await self.connection.execute(statement, parameters)
+                return await self._interruptible(statement, parameters)
+        except DBAPIError as error:
+            self.suspect = True
+            if (shown := translated(error)) is not None:
+                self.conflicted |= isinstance(shown, Conflict)
+                raise shown from error
+            raise
+
+    async def _interruptible(self, statement: Executable, parameters: Any) -> CursorResult[Any]:
+        """Run a statement in SQLite's thread, which would go on after a cancel and hold the file."""
+        task = asyncio.get_running_loop().create_task(self.connection.execute(statement, parameters))
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            await to_end(self._interrupt(task))
+            raise
+        return task.result()
+
+    async def _interrupt(self, task: "asyncio.Task[CursorResult[Any]]") -> None:
+        driver = (await self.connection.get_raw_connection()).driver_connection
+        while not task.done():  # it may not have begun yet, and then it is not stopped
+            if driver is not None:
+                await driver.interrupt()
+            await asyncio.wait((task,), timeout=0.02)
+        if not task.cancelled():
+            task.exception()  # seen
+
+    async def publish(self, event: Message[Any]) -> str:
+        """Publish `event` once the transaction commits, and never if it does not; return the event's id."""
+        publisher = self.database.publisher
+        if publisher is None:
+            raise RuntimeError("no publisher: hand the database to its app (App(…, database=database)) to publish")
+        return await publisher(self, event)
+
+    async def page(
+        self,
+        query: Select[Any],
+        request: Message[Any],
+        *,
+        columns: Mapping[str, ColumnElement[Any]],
+        key: str,
+        order_by: str = "",
+        item: type[Message[Any]] | None = None,
+        caller: str | None = None,
+    ) -> "Page":
+        """Return the page of `query` that a list request asks for; `interlock.data.pages` shows how, and says more."""
+        from interlock.data.pages import page  # noqa: PLC0415 - it stands on this module
+
+        return await page(self, query, request, columns=columns, key=key, order_by=order_by, item=item, caller=caller)
+
+    def before_commit(self, hook: BeforeCommit) -> None:
+        """Run `hook(transaction)` right before the commit, in order; given twice it runs once. Raising rolls back."""
+        if hook not in self._before:
+            self._before.append(hook)
+
+    def after_commit(self, hook: AfterCommit) -> None:
+        """Run `hook()` once the commit is done, in order; given twice it runs once. What it raises is only logged."""
+        if hook not in self._after:
+            self._after.append(hook)
+
+    # --- for blocks and units ---------------------------------------------------------------------------------------
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """How many hooks there are, for `forget`."""
+        return len(self._before), len(self._after)
+
+    def forget(self, mark: tuple[int, int]) -> None:
+        """Drop the hooks given since `mark`, with the statements of their block."""
+        del self._before[mark[0] :]
+        del self._after[mark[1] :]
+
+    async def run_before_commit(self) -> None:
+        """Run the hooks that have not run yet, also those that hooks add."""
+        while self._ran < len(self._before):
+            self._ran += 1
+            await self._before[self._ran - 1](self)
+
+    async def commit(self) -> None:
+        """Commit, then run the after-hooks; if that fails, nothing of the transaction remains."""
+        try:
+            await self.run_before_commit()
+            await self._commit()
+        except BaseException:
+            await self.roll_back()
+            raise
+        await self.connection.close()
+        for hook in self._after:
+            try:
+                await hook()
+            except Exception:
+                log.exception("a hook failed after its transaction was committed")
+
+    async def _commit(self) -> None:
+        if self.conflicted:
+            raise Conflict("another transaction changed the same thing at the same time")
+        try:
+            if self.suspect:  # PostgreSQL takes COMMIT for ROLLBACK, and says so to nobody, once a statement failed
+                await self.connection.execute(text("SELECT 1"))
+            await self.connection.commit()
+        except DBAPIError as error:
+            if (shown := translated(error)) is not None:
+                self.conflicted |= isinstance(shown, Conflict)
+                raise shown from error
+            raise
+
+    async def roll_back(self) -> None:
+        """Undo everything and let go of the connection; never raises."""
+        try:
+            async with self._turn:
+                await self.connection.close()
+        except Exception:
+            log.warning("a connection broke while its transaction was rolled back", exc_info=True)
+
+
+class Block:
+    """What `Database.transaction()` returns: `async with` it for a Transaction.
+
+    The outermost block begins and ends a transaction of its own; inside another block, or in a call whose handler is
+    one unit, it joins that one, and if it fails only its own part is undone (by a savepoint).
+    """
+
+    __slots__ = (
+        "_database", "_durable", "_mark", "_read_only", "_savepoint", "_token", "conflicted", "lock", "open", "parent",
+        "transaction",
+    )  # fmt: skip
+
+    whole_call = False
+
+    def __init__(self, database: "Database", *, read_only: bool, durable: bool) -> None:
+        self._database = database
+        self._read_only = read_only
+        self._durable = durable
+        self._savepoint: AsyncTransaction | None = None
+        self._token: Token[Scope | None] | None = None
+        self._mark = (0, 0)
+        self.parent: Scope | None = None
+        self.transaction: Transaction | None = None
+        self.lock = asyncio.Lock()
+        self.open = True
+        self.conflicted = False
+
+    async def __aenter__(self) -> Transaction:
+        parent = self.parent = open_scope()
+        if parent is None:
+            transaction = await self._database.begin(read_only=self._read_only, durable=self._durable)
+        else:
+            await parent.lock.acquire()  # blocks that stand side by side take turns, so that savepoints nest
+            try:
+                transaction = await self._join(parent)
+            except BaseException:
+                parent.lock.release()
+                raise
+        self.transaction = transaction
+        self._token = scope.set(self)
+        return transaction
+
+    async def _join(self, parent: Scope) -> Transaction:
+        transaction = parent.transaction
+        if transaction is None:
+            parent.transaction = await self._database.begin()
+            return parent.transaction
+        if transaction.database is not self._database:
+            raise RuntimeError("a transaction of another database is open here; the two could not commit together")
+        self._mark = transaction.mark
+        self._savepoint = await transaction.connection.begin_nested()
+        return transaction
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.open = False
+        assert self._token is not None  # noqa: S101 - entered
+        with suppress(ValueError):  # a generator closed from another context never saw the token
+            scope.reset(self._token)
+        shown = translated(error) if isinstance(error, DBAPIError) else None
+        if self.parent is None:
+            await to_end(self._end(error))
+        else:
+            try:
+                await to_end(self._leave(self.parent, shown or error))
+            finally:
+                self.parent.lock.release()
+        if shown is not None:
+            raise shown from error
+
+    async def _end(self, error: BaseException | None) -> None:
+        assert self.transaction is not None  # noqa: S101 - entered
+        if error is None:
+            await self.transaction.commit()
+        else:
+            await self.transaction.roll_back()
+
+    async def _leave(self, parent: Scope, error: BaseException | None) -> None:
+        """End a joined block: nothing to do for a first one that went well, the unit commits it."""
+        transaction = self.transaction
+        assert transaction is not None  # noqa: S101 - entered
+        if isinstance(error, Conflict):
+            transaction.conflicted = True
+            parent.conflicted = True
+        if self._savepoint is None:
+            if error is not None:
+                parent.transaction = None
+                await transaction.roll_back()
+        elif error is None:
+            await self._savepoint.commit()
+        else:
+            transaction.forget(self._mark)
+            await self._savepoint.rollback()

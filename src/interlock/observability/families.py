@@ -1,0 +1,119 @@
+"""Metric families as plain values: taken from a registry, merged over workers, kept as JSON, shown as text."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
+
+Merge: TypeAlias = Literal["sum", "max", "min"]
+"""How the values of several workers become one."""
+
+Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
+"""A sample's name and labels."""
+
+GROWING = frozenset(("counter", "histogram", "summary"))
+"""Types whose values only grow, so that those of a worker that is gone still count."""
+
+_COMBINE: dict[Merge, Callable[[float, float], float]] = {"sum": lambda a, b: a + b, "max": max, "min": min}
+
+
+@dataclass(slots=True, kw_only=True)
+class Family:
+    """One metric with all its samples."""
+
+    name: str
+    documentation: str
+    type: str
+    merge: Merge
+    samples: dict[Key, float] = field(default_factory=dict)
+
+    def add(self, other: "Family") -> None:
+        """Take in the samples of the same family of another worker."""
+        mine, combine = self.samples, _COMBINE[self.merge]
+        for key, value in other.samples.items():
+            if key not in mine:
+                mine[key] = value
+            elif key[0].endswith("_created"):  # when it began, of a user's own metric
+                mine[key] = min(mine[key], value)
+            else:
+                mine[key] = combine(mine[key], value)
+
+
+def families(registry: CollectorRegistry, modes: dict[str, Merge]) -> list[Family]:
+    """Return what `registry` holds now; `modes` names how gauges merge that are not added up."""
+    found = []
+    for metric in registry.collect():
+        mode: Merge = modes.get(metric.name, "sum" if metric.type in GROWING or metric.type == "gauge" else "max")
+        samples = {(each.name, tuple(sorted(each.labels.items()))): each.value for each in metric.samples}
+        found.append(
+            Family(name=metric.name, documentation=metric.documentation, type=metric.type, merge=mode, samples=samples)
+        )
+    return found
+
+
+def merged(parts: Iterable[Iterable[Family]]) -> list[Family]:
+    """Add up families of one name; those of the first part are changed in place."""
+    result: dict[str, Family] = {}
+    for part in parts:
+        for family in part:
+            known = result.setdefault(family.name, family)
+            if known is not family and known.type == family.type:
+                known.add(family)
+    return list(result.values())
+
+
+def encode(part: Iterable[Family]) -> list[Any]:
+    """Return families as what JSON can hold."""
+    return [
+        [each.name, each.documentation, each.type, each.merge, [[*key, value] for key, value in each.samples.items()]]
+        for each in part
+    ]
+
+
+def decode(document: Iterable[Any]) -> list[Family]:
+    """Return the families of `encode`; ValueError, TypeError or KeyError if it is something else."""
+    return [
+        Family(
+            name=str(name),
+            documentation=str(documentation),
+            type=str(kind),
+            merge=mode if mode in _COMBINE else _COMBINE[mode],  # type: ignore[arg-type]  # the latter raises
+            samples={
+                (str(sample), tuple((str(label), str(text)) for label, text in labels)): float(value)
+                for sample, labels, value in samples
+            },
+        )
+        for name, documentation, kind, mode, samples in document
+    ]
+
+
+def to_json(document: object) -> bytes:
+    """Return compact JSON."""
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+class _Shown(Collector):
+    """Families as a collector, for the library that writes the text."""
+
+    def __init__(self, shown: Iterable[Family]) -> None:
+        self._shown = shown
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._shown:
+            metric = Metric(family.name, family.documentation, family.type)
+            for (name, labels), value in family.samples.items():
+                metric.add_sample(name, dict(labels), value)
+            yield metric
+
+
+def text(shown: Iterable[Family], accept: str) -> tuple[str, bytes]:
+    """Return content type and text: OpenMetrics 1.0 where `accept` names it, else Prometheus' own format 0.0.4."""
+    if "application/openmetrics-text" in accept:
+        body: bytes = openmetrics.generate_latest(_Shown(shown))  # type: ignore[no-untyped-call]
+        return openmetrics.CONTENT_TYPE_LATEST, body
+    return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(_Shown(shown))

@@ -1,0 +1,51 @@
+"""The gateway: an App whose handlers are clients.
+
+It speaks every protocol that an App speaks, and routes what is EXTERNAL only; callers are authenticated, limited and
+refused here as well as behind it.
+"""
+
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from interlock.app import App, Mounted
+from interlock.call import Call, Handler, Reply
+from interlock.client import Client
+from interlock.contract.gen.interlock.v1.options_pb import Exposure
+from interlock.contract.stub import Rpc
+
+if TYPE_CHECKING:
+    from interlock.settings import Settings
+
+
+def gateway(*clients: Client, settings: "Settings", **options: Any) -> App:
+    """Make the gateway in front of the services that `clients` call; `options` are those of App.
+
+    One OpenAPI document covers all of them. Errors come through as the services gave them. The clients are closed with
+    the app; ValueError for a service without an EXTERNAL operation.
+    """
+    mounted = [mount(each) for each in clients]
+    closing = [each.close for each in clients]
+    return App(*mounted, settings=settings, **{**options, "on_stop": [*options.get("on_stop", ()), *closing]})
+
+
+def mount(client: Client) -> Mounted:
+    """Return the EXTERNAL operations of a client's service, each handled by a call of it."""
+    stub = client.service
+    contract = stub.image.contract
+    service = contract.service(stub.name)
+    rpcs = {rpc.path: rpc for rpc in stub.rpcs.values()}
+    operations = tuple(
+        stub.operation(rpcs[each.path]) for each in service.operations if each.exposure is Exposure.EXTERNAL
+    )
+    if not operations:
+        raise ValueError(f"{service.name} has no EXTERNAL operation: nothing of it can be reached through a gateway")
+    handlers = {each.path: _forward(client, rpcs[each.path]) for each in operations}
+    return Mounted(service=replace(service, operations=operations), contract=contract, handlers=handlers)
+
+
+def _forward(client: Client, rpc: Rpc[Any, Any]) -> Handler:
+    def forward(call: Call) -> Awaitable[Reply]:
+        return client.forward(rpc, call)
+
+    return forward

@@ -1,0 +1,31 @@
+"""A process that consumes: `python -m tests.events.listening_process BROKER_URL DATABASE`; ends on SIGTERM."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from interlock.call import Call
+from interlock.events.broker import open_broker
+from tests.events.listening import Listener, consumer, opened, running
+from tests.sample.gen.sample.v1.sample_pb import EchoMade
+
+
+async def main(url: str, path: str) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    broker = open_broker(url)
+    await broker.start()
+    async with opened(Path(path)) as database:
+
+        async def handle(message: EchoMade, call: Call) -> None:
+            async with database.transaction() as tx:
+                await tx.execute("INSERT INTO effect VALUES (:text)", {"text": message.text})
+            await asyncio.sleep(0.01)  # so that a kill falls in between
+
+        async with running(consumer(broker, Listener(handle), database=database)):
+            await stop.wait()
+    await broker.stop()
+
+
+asyncio.run(main(*sys.argv[1:]))
