@@ -262,6 +262,8 @@ class App:
             own.append(parts.verifier.start)
         if parts.database is not None:
             own.append(parts.database.start)
+        if parts.purge is not None:
+            own.append(parts.purge.start)
         return [*own, *self._on_start, self._messaging.start]
 
     def _stopping(self) -> list[Hook]:
@@ -271,6 +273,8 @@ class App:
             own.insert(0, parts.verifier.close)
         if parts.database is not None:
             own.insert(0, parts.database.stop)
+        if parts.purge is not None:
+            own.insert(0, parts.purge.stop)
         return [self._messaging.stop, *reversed(self._on_stop), *own]
 
     async def drain(self, limit: float) -> None:

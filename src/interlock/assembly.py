@@ -20,6 +20,7 @@ from interlock.security.access import Roles, load_roles
 if TYPE_CHECKING:
     from interlock.data.database import Database
     from interlock.data.idempotency import StoredAnswers
+    from interlock.data.purge import Purge
     from interlock.security.mutual_tls import CertificateIdentities
     from interlock.security.verifier import Verifier
     from interlock.settings import Settings
@@ -38,6 +39,7 @@ def assemble(
     """Build the parts of the app called `name`; what is given replaces what the settings say."""
     roles = roles if roles is not None else load_roles(settings.roles)
     metrics = Metrics(name, shared=shared(name))
+    answers = _answers(database)
     return Parts(
         tracing=_tracing(name, settings, metrics),
         metrics=metrics,
@@ -50,8 +52,9 @@ def assemble(
         roles=roles,
         acting=Principal(subject=settings.service_name or name, roles=frozenset(settings.service_roles)),
         limiter=Limiter(workers=settings.workers),
-        answers=_answers(database),
+        answers=answers,
         database=database,
+        purge=_purge(database, answers),
     )
 
 
@@ -89,6 +92,14 @@ def _answers(database: "Database | None") -> "StoredAnswers | None":
     from interlock.data.idempotency import StoredAnswers  # noqa: PLC0415 - with SQLAlchemy, where there is a database
 
     return StoredAnswers(database)
+
+
+def _purge(database: "Database | None", answers: "StoredAnswers | None") -> "Purge | None":
+    if database is None or answers is None:
+        return None
+    from interlock.data.purge import Purge  # noqa: PLC0415 - with SQLAlchemy, where there is a database
+
+    return Purge(database, answers)
 
 
 def _access_log(wanted: AccessLog | bool, settings: "Settings") -> AccessLog | None:

@@ -30,6 +30,7 @@ from interlock.security.credentials import Credentials, credentials
 if TYPE_CHECKING:
     from interlock.data.database import Database
     from interlock.data.idempotency import StoredAnswers
+    from interlock.data.purge import Purge
     from interlock.events.broker import Broker
     from interlock.resilience.budget import RetryBudget
     from interlock.security.mutual_tls import CertificateIdentities
@@ -80,6 +81,7 @@ class Parts:
     limiter: Limiter
     answers: "StoredAnswers | None"
     database: "Database | None"
+    purge: "Purge | None"
 
 
 def served(parts: Parts) -> list[Named]:

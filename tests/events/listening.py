@@ -17,6 +17,7 @@ from interlock.events.attempts import Redelivery, attempts
 from interlock.events.broker import Broker
 from interlock.events.consumer import Consumer
 from interlock.events.dead_letters import dead_letter
+from interlock.events.envelope import Envelope
 from interlock.events.inbox import inbox
 from interlock.events.publisher import Publisher
 from interlock.events.subscriptions import subscriptions
@@ -24,12 +25,17 @@ from interlock.observability.measure import metrics
 from interlock.protocols.decode import decode, validate
 from interlock.protocols.serving import failure
 from interlock.resilience.deadline import Wheel, deadline
+from tests.events.broker_suite import event
 from tests.sample.gen.sample.v1.sample_pb import EchoMade
 from tests.sample.gen.sample.v1.sample_rpc import SAMPLE_LISTENER, SampleListener
 
 CONTRACT = SAMPLE_LISTENER.image.contract
 QUICK = Redelivery(attempts=3, first=0.01, longest=0.02)
 Handle = Callable[[EchoMade, Call], Awaitable[None]]
+
+
+def made(text: str, key: str = "") -> Envelope:
+    return replace(event(key or text, type_="echo.made"), data=EchoMade(text=text).to_binary())
 
 
 class Listener(SampleListener):

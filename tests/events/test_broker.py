@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -5,8 +6,10 @@ import pytest
 from interlock.events.broker import PARTITIONS, BrokerUnavailable, fair_share, open_broker, partition_of
 from interlock.events.brokers.embedded import EmbeddedBroker
 from interlock.events.brokers.nats import NatsBroker
-from tests.events.broker_suite import event
+from interlock.events.envelope import Envelope
+from tests.events.listening import Listener, consumer, made, nothing_waits
 from tests.events.nats_server import free_port, own_server
+from tests.waiting import until
 
 
 def test_a_key_has_the_same_partition_for_ever() -> None:
@@ -50,33 +53,37 @@ async def test_what_is_not_started_is_told(tmp_path: Path) -> None:
 
 
 async def test_nats_is_found_again_after_a_restart(tmp_path: Path) -> None:
-    """While the server is away publishing fails; once it is back, publisher and member go on where they were."""
+    """While the server is away publishing fails; once it is back, publisher and consumer go on where they were."""
     port = free_port()
     broker = NatsBroker(f"nats://127.0.0.1:{port}?stream=restart", lease=1.5, timeout=1.0)
-    with own_server(port, str(tmp_path)):
-        await broker.start()
-        member = await broker.subscribe("orders", ["order.created"])
-        await broker.publish([event("o-1", number=1)])
-        first = await member.next()
-        await first.ack()
-    with pytest.raises(BrokerUnavailable):
-        await broker.publish([event("o-1", number=2)])
-    with own_server(port, str(tmp_path)):
-        again = event("o-1", number=2)
-        for _ in range(20):
-            try:
-                await broker.publish([again])
-                break
-            except BrokerUnavailable:
-                continue
-        found = None
-        for _ in range(200):
-            try:
-                found = await member.next()
-                await found.ack()
-                break
-            except (BrokerUnavailable, RuntimeError):
-                continue
-        assert found is not None
-        assert found.envelope.data == b"o-1:2"
+    listener = Listener()
+    try:
+        with own_server(port, str(tmp_path)):
+            await broker.start()
+            consuming = consumer(broker, listener)
+            await consuming.start()
+            await broker.publish([made("1")])
+            await until(lambda: listener.attempts == ["1"], 10.0)
+        with pytest.raises(BrokerUnavailable):
+            await broker.publish([made("2")])
+        with own_server(port, str(tmp_path)):
+            again = made("3")
+            async with asyncio.timeout(20):
+                while not await published(broker, again):  # noqa: ASYNC110 - as a relay does it
+                    await asyncio.sleep(0.05)
+            await until(lambda: "3" in listener.attempts, 20.0)
+            await nothing_waits(broker, 20.0)
+            await consuming.drain(1.0)
+            await consuming.stop()
+    finally:
         await broker.stop()
+    assert listener.attempts[0] == "1"
+    assert listener.attempts.count("3") == 1
+
+
+async def published(broker: NatsBroker, envelope: Envelope) -> bool:
+    try:
+        await broker.publish([envelope])
+    except BrokerUnavailable:
+        return False
+    return True

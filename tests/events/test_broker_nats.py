@@ -56,6 +56,13 @@ class TestNatsAsItRuns(SharedSuite):
         async with making(url) as make:
             yield make
 
+    async def test_what_was_settled_out_of_turn_stays_settled(self, broker: Broker) -> None:
+        """The same, where the server can."""
+        assert isinstance(broker, NatsBroker)
+        if not broker.filters:
+            pytest.skip("this NATS server is older than 2.10 and forgets acks when it redelivers to one who left")
+        await super().test_what_was_settled_out_of_turn_stays_settled(broker)
+
 
 async def remove(url: str, stream: str) -> None:
     client = await nats.connect(url)

@@ -14,17 +14,13 @@ from interlock.events import dead_letters
 from interlock.events.broker import PARTITIONS, partition_of
 from interlock.events.brokers.memory import MemoryBroker
 from interlock.events.envelope import Envelope
-from tests.events.broker_suite import event, same_partition
-from tests.events.listening import QUICK, Listener, Outcomes, consumer, effects, nothing_waits, opened, running
+from tests.events.broker_suite import same_partition
+from tests.events.listening import QUICK, Listener, Outcomes, consumer, effects, made, nothing_waits, opened, running
 from tests.sample.gen.sample.v1.sample_pb import EchoMade
 from tests.sample.gen.sample.v1.sample_rpc import SAMPLE_LISTENER
 from tests.waiting import until
 
 GROUP = SAMPLE_LISTENER.name
-
-
-def made(text: str, key: str = "") -> Envelope:
-    return replace(event(key or text, type_="echo.made"), data=EchoMade(text=text).to_binary())
 
 
 async def published(broker: MemoryBroker) -> Envelope:

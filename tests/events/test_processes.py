@@ -6,17 +6,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from interlock.call import uuid7
 from interlock.events.broker import Broker, open_broker
-from tests.events.broker_suite import event
-from tests.events.listening import effects, nothing_waits, opened
+from tests.events.listening import effects, made, nothing_waits, opened
 from tests.events.nats_server import own_server
-from tests.sample.gen.sample.v1.sample_pb import EchoMade
 
 KEYS, EACH = 12, 10
 
@@ -56,7 +53,7 @@ async def test_a_killed_consumer_loses_and_doubles_nothing(url: str, tmp_path: P
     """A consumer is killed amid its work and another goes on: every event has its effect once, in its key's order."""
     path = tmp_path / "listener.db"
     texts = [(f"key-{key}", f"{key}:{number:02}") for number in range(EACH) for key in range(KEYS)]
-    sent = [replace(event(key, type_="echo.made"), data=EchoMade(text=text).to_binary()) for key, text in texts]
+    sent = [made(text, key) for key, text in texts]
     async with started(url) as broker, opened(path) as database:
         await broker.publish(sent[: len(sent) // 2])
         with process(url, path) as one:

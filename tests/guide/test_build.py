@@ -65,7 +65,7 @@ def test_an_empty_fact_is_missing() -> None:
 )
 def test_a_wrong_fact_is_refused(tree: dict[str, object], told: str) -> None:
     """An unknown key or a wrong form is a mistake that names the key."""
-    with pytest.raises(FactsError, match="guide.toml") as refused:
+    with pytest.raises(FactsError, match=r"guide\.toml") as refused:
         facts_of(tree)
     assert told in str(refused.value)
 
@@ -73,7 +73,7 @@ def test_a_wrong_fact_is_refused(tree: dict[str, object], told: str) -> None:
 def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
     """The mistake names the file."""
     (tmp_path / "guide.toml").write_text("owner =")
-    with pytest.raises(FactsError, match="guide.toml"):
+    with pytest.raises(FactsError, match=r"guide\.toml"):
         read_facts(tmp_path / "guide.toml")
 
 
@@ -83,8 +83,10 @@ def test_an_endpoint_tells_all_about_itself() -> None:
     section = text.partition("#### POST /v1/things\n")[2].partition("\n#### ")[0]
     for expected in (
         "**Purpose**: Makes a thing; repeatable with an idempotency key.",
-        'POST /v1/things\nContent-Type: application/json\n\n{\n  "name": "name",\n  "size": 0\n}',
+        "POST /v1/things\nIdempotency-Key: {unique for each intent}\nContent-Type: application/json\n\n",
+        '{\n  "name": "name",\n  "size": 1\n}',
         '"data": {\n    "thing_id": "thing_id",',
+        "Permission: anybody; timeout: 30 s; repeatable with an `Idempotency-Key`.",
         "| `Idempotency-Key` | header |",
         "- `201`: Created.",
         "- `429`: Too many requests.",

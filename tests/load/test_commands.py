@@ -167,9 +167,11 @@ async def test_a_report_for_scripts_and_progress_beside_it(address: Address) -> 
 
 async def test_processes_share_the_load(address: Address) -> None:
     """Together they send the plan; a failure of theirs to begin is told once, as in one."""
-    code, output, _ = await run("bench", address, "--rate", 20, "--seconds", 1, "--processes", 2, "--json-report")
+    what = ("--rate", 20, "--seconds", 2, "--processes", 2, "--json-report")
+    code, output, messages = await run("bench", address, *what)
     report = json.loads(output)
-    assert (report["asked"]["requests_per_second"], report["arrivals"], report["succeeded"]) == (20, 20, 20)
+    assert (report["asked"]["requests_per_second"], report["arrivals"], report["succeeded"]) == (20, 40, 40)
+    assert "of 20 sent" in messages
     assert code in (0, 1)
     code, output, messages = await run("bench", "127.0.0.1:1", "--rate", 9, "--seconds", 1, "--processes", 2)
     assert (code, output) == (2, "")

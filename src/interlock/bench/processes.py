@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from threading import Barrier
+from threading import Barrier, BrokenBarrierError
 from typing import TypeAlias, TypeVar
 
 from interlock.bench.latencies import Latencies
@@ -13,8 +13,8 @@ from interlock.bench.run import Measured
 
 T = TypeVar("T")
 
-Start: TypeAlias = Callable[[], None]
-"""To be called once all is ready; returns when it is so in every process."""
+Start: TypeAlias = Callable[[], bool]
+"""To be called once all is ready; returns when it is so in every process, True in the one that may tell of progress."""
 
 _READY = 60.0  # seconds that processes may need until they are all ready
 
@@ -29,7 +29,11 @@ def in_processes(count: int, work: Callable[[Start], T]) -> list[T]:
     context = get_context("spawn")  # never fork: grpcio may be running here
     barrier = context.Barrier(count)
     with ProcessPoolExecutor(count, mp_context=context, initializer=_join, initargs=(barrier,)) as pool:
-        return [each.result() for each in [pool.submit(_child, work) for _ in range(count)]]
+        running = [pool.submit(_child, work) for _ in range(count)]
+        failures = [failure for each in running if (failure := each.exception()) is not None]
+    if failures:  # that others waited in vain for the one that failed says nothing
+        raise next((each for each in failures if not isinstance(each, BrokenBarrierError)), failures[0])
+    return [each.result() for each in running]
 
 
 def _join(barrier: Barrier) -> None:
@@ -48,8 +52,8 @@ def _child(work: Callable[[Start], T]) -> T:
         raise
 
 
-def _wait(barrier: Barrier) -> None:
-    barrier.wait(_READY)
+def _wait(barrier: Barrier) -> bool:
+    return barrier.wait(_READY) == 0
 
 
 def together(plan: Plan, shares: Sequence[Measured]) -> Measured:

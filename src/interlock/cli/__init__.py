@@ -37,6 +37,11 @@ COMMANDS = (
     Command("init", "interlock.cli.init:init", "Make a small complete service."),
     Command("generate", "interlock.cli.generate:generate", "Write typed code from the contracts."),
     Command("serve", "interlock.cli.serve:serve", "Serve an app."),
+    Command("check", "interlock.cli.check:check", "Check contracts, or a running service, against the standard."),
+    Command("call", "interlock.cli.call:call", "Call one method and print the reply."),
+    Command("bench", "interlock.cli.bench:bench", "Send load and hold it against the declared objectives."),
+    Command("guide build", "interlock.cli.guide:build", "Write the project's integration guide."),
+    Command("guide verify", "interlock.cli.guide:verify", "Execute the guide's examples against a service."),
     Command("up", "interlock.cli.up:up", "Run a platform: its services and its gateway."),
     Command("show contract", "interlock.cli.show:contract", "Services, operations, routes and rules of a contract."),
     Command("show access", "interlock.cli.access:access", "Which role may call which operation."),
@@ -51,6 +56,7 @@ COMMANDS = (
 GROUPS = {
     "show": "Print what Interlock knows of a service.",
     "keys": "Keys that sign tokens, and tokens.",
+    "guide": "The project's integration guide.",
 }
 
 

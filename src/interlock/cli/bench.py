@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ from interlock.cli.call import Connection, Tokens, metadata_of, read_contract, s
 
 if TYPE_CHECKING:
     from interlock.bench import Goal, Measured, Plan, Progress, Report
+    from interlock.bench.processes import Start
 
 _LOAD = "How much is sent"
 
@@ -96,9 +96,9 @@ def _load(job: Job, processes: int) -> "Report":
     from interlock.bench import in_processes, report, together
 
     if processes == 1:
-        shares = [asyncio.run(_measure(job, lambda: None, _progress))]
+        shares = [asyncio.run(_measure(job, lambda: True))]
     else:
-        told(f"{processes} processes, {job.plan.rate / processes:g} requests/s each")
+        told(f"{processes} processes, {job.plan.rate / processes:g} requests/s each; one of them tells how far it is")
         shares = in_processes(processes, partial(_part, replace(job, plan=job.plan.share(processes))))
     measured = together(job.plan, [each.measured for each in shares])
     busiest = max(each.cpu for each in shares)
@@ -106,11 +106,11 @@ def _load(job: Job, processes: int) -> "Report":
     return report(target, one.operation, measured, one.goals, generator_cpu=busiest)
 
 
-def _part(job: Job, start: Callable[[], None]) -> Share:
-    return asyncio.run(_measure(job, start, None))
+def _part(job: Job, start: "Start") -> Share:
+    return asyncio.run(_measure(job, start))
 
 
-async def _measure(job: Job, start: Callable[[], None], progress: "Callable[[Progress], None] | None") -> Share:
+async def _measure(job: Job, start: "Start") -> Share:
     from interlock.bench import Run, find_operation, goals, only_operation, requests_of, sender
 
     plan, metadata = job.plan, metadata_of(job.connection)
@@ -121,11 +121,11 @@ async def _measure(job: Job, start: Callable[[], None], progress: "Callable[[Pro
         requests = requests_of(operation, job.request)
         limit = operation.timeout.total_seconds() if operation.timeout is not None else plan.end
         send = sender(operation, transport.handler(operation), requests, metadata=metadata, timeout=limit)
-        start()
-        if progress is not None:
+        tells = start()
+        if tells:
             told(f"{operation} on {job.connection.target}: {plan.rate:g} requests/s for {plan.seconds:g} s")
         began, used = time.perf_counter(), time.process_time()
-        measured = await Run(plan, send, progress=progress).measure()
+        measured = await Run(plan, send, progress=_progress if tells else None).measure()
         cpu = (time.process_time() - used) / (time.perf_counter() - began)
         return Share(operation.path, goals(operation), measured, cpu)
     finally:

@@ -224,7 +224,7 @@ def _time(text: str) -> datetime | None:
 def _expected(field: Field) -> str:
     if field.kind is Kind.ENUM:
         return "one of " + ", ".join(name for name, _ in field.names[:16])
-    return field.kind.value
+    return str(field.kind.value)
 
 
 def _wrong(what: str) -> InvalidArgument:

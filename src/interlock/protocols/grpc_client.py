@@ -61,6 +61,7 @@ class GrpcTransport:
         self._tls = tls
         self._options: list[tuple[str, Any]] = [
             ("grpc.enable_retries", 0),
+            ("grpc.enable_http_proxy", 0),
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", max_bytes),
             ("grpc.primary_user_agent", "interlock"),

@@ -40,7 +40,8 @@ _LETTER = "interlock-"
 class NatsBroker:
     """Fills the port on a NATS server with JetStream; reconnects by itself. Belongs to one event loop.
 
-    A server before 2.10 sends each group the events of all types, of which it drops those it did not ask for.
+    A server before 2.10 sends each group the events of all types, of which it drops those it did not ask for; and it may
+    deliver again what a member settled out of turn before it left, which an inbox bears.
 
     `url` is that of a server (`nats://user:password@host:4222`); `?stream=NAME` sets what its streams and subjects
     begin with (`interlock`). A member that dies loses its partitions after `lease` seconds; an answer that takes longer

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo
 from nats.js.errors import APIError, NotFoundError
 
 from interlock.call import uuid7
@@ -32,6 +32,8 @@ _EXPIRES = 20.0
 
 _MOST_DELIVERIES = 1000
 """A net below the attempts that consumers count."""
+
+_COMPARED = ("filter_subject", "filter_subjects", "ack_wait", "max_ack_pending")
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _TAKEN = (10071, 10164)  # the server's codes for an expectation that does not hold
@@ -155,6 +157,18 @@ class Member:
         sequence = await self._write_lease(partition, 0)
         if sequence is None:
             return
+        info = await self._consumer(partition)
+        newest = info.delivered.stream_seq if info.delivered is not None else 0
+        lane = Lane(partition, sequence, room=_ROOM)
+        lane.await_redelivery(info.num_ack_pending or 0, newest, time.monotonic() + self.broker.lease + 1.0)
+        listening = await self.broker.client.subscribe(f"{self._inbox}.{partition:02}", cb=self._arrived)
+        held = Held(lane, began + self.broker.lease, listening)
+        self.held[partition] = held
+        self.lanes.held[partition] = lane
+        held.pull = asyncio.create_task(self._pull(held), name=f"pull of {partition}")
+
+    async def _consumer(self, partition: int) -> ConsumerInfo:
+        """Return the partition's consumer at the server, made or changed only where it must be."""
         js, stream, name = self.broker.js, self.broker.streams.events, durable(self.group, partition)
         config = ConsumerConfig(
             durable_name=name,
@@ -167,16 +181,12 @@ class Member:
             config.filter_subjects = self._consumed[partition]
         else:
             config.filter_subject = self.broker.streams.everything(partition)
-        await js.add_consumer(stream, config)
-        info = await js.consumer_info(stream, name)
-        newest = info.delivered.stream_seq if info.delivered is not None else 0
-        lane = Lane(partition, sequence, room=_ROOM)
-        lane.await_redelivery(info.num_ack_pending or 0, newest, time.monotonic() + self.broker.lease + 1.0)
-        listening = await self.broker.client.subscribe(f"{self._inbox}.{partition:02}", cb=self._arrived)
-        held = Held(lane, began + self.broker.lease, listening)
-        self.held[partition] = held
-        self.lanes.held[partition] = lane
-        held.pull = asyncio.create_task(self._pull(held), name=f"pull of {name}")
+        with suppress(NotFoundError):
+            info: ConsumerInfo = await js.consumer_info(stream, name)
+            if all(getattr(info.config, each) == getattr(config, each) for each in _COMPARED):
+                return info
+        made: ConsumerInfo = await js.add_consumer(stream, config)
+        return made
 
     async def _write_lease(self, partition: int, expected: int) -> int | None:
         """Write a lease over the one of number `expected` and return its new number; None if another is there."""

@@ -62,7 +62,12 @@ import logging
 logging.basicConfig(level=logging.INFO, format="%(message)s %(endpoint)s %(status_code)d %(response_time_ms)d")
 logger = logging.getLogger("service_integration")
 
-logger.info("API call", extra={{"endpoint": "{path}", "status_code": 200, "response_time_ms": 150}})
+measured = {{
+    "endpoint": "{path}",
+    "status_code": 200,
+    "response_time_ms": 150,
+}}
+logger.info("API call", extra=measured)
 """
     return joined(
         "Configure structured logging; log routes, never paths with ids, and no tokens:",
@@ -116,12 +121,9 @@ def _credentials_check(subject: Subject) -> Iterator[str]:
 
 def _checked(subject: Subject) -> Route | None:
     """Return a route that needs a token and changes nothing: that of Example 1 if it does."""
-    preferred = [each for each in (subject.chosen and subject.chosen.retrieve,) if each is not None]
-    reads = (
-        each
-        for each in (*preferred, *subject.routes)
-        if each.binding.verb == "GET" and not each.operation.unauthenticated
-    )
+    first = subject.chosen.retrieve if subject.chosen is not None else None
+    routes = subject.routes if first is None else (first, *subject.routes)
+    reads = (each for each in routes if each.binding.verb == "GET" and not each.operation.unauthenticated)
     return next(reads, None)
 
 

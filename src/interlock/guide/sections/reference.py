@@ -13,6 +13,7 @@ from interlock.guide.sample import sample
 from interlock.guide.subject import Route, Subject
 
 META = {"timestamp": "2026-01-31T12:00:00.000Z", "request_id": "0198e7c4-53f0-7c1e-9d52-3f6a1b2c4d5e"}
+KEY = "Idempotency-Key: {unique for each intent}"
 
 
 def base_url(subject: Subject) -> str:
@@ -27,7 +28,7 @@ def common_headers(subject: Subject) -> str:
     lines = ["Content-Type: application/json", "Authorization: Bearer {token}", "traceparent: {W3C trace context}"]
     keyed = any(each.operation.idempotency is Idempotency.KEYED for each in subject.routes)
     if keyed:
-        lines.append("Idempotency-Key: {unique for each intent}")
+        lines.append(KEY)
     told = [
         "`X-Request-Id` comes with every reply; name it when you ask for help.",
         "`grpc-timeout` (`500m`, `2S`) sets a deadline below the operation's own.",
@@ -77,7 +78,7 @@ def _access(operation: Operation) -> str:
 
 
 def _facts(operation: Operation) -> str:
-    facts = [f"permission: {_access(operation)}"]
+    facts = [f"Permission: {_access(operation)}"]
     if operation.timeout is not None:
         facts.append(f"timeout: {operation.timeout.total_seconds():g} s")
     if operation.idempotency is Idempotency.KEYED:
@@ -87,13 +88,15 @@ def _facts(operation: Operation) -> str:
     if (gone := operation.deprecation) is not None:
         until = f", until {gone.sunset}" if gone.sunset else ""
         facts.append(f"deprecated{until}: use `{gone.successor}`")
-    return f"{'; '.join(facts).capitalize()}."
+    return f"{'; '.join(facts)}."
 
 
 def _request(route: Route) -> str:
     lines = [str(route.binding)]
     if not route.operation.unauthenticated:
         lines.append("Authorization: Bearer {token}")
+    if route.operation.idempotency is Idempotency.KEYED:
+        lines.append(KEY)
     if route.binding.body:
         lines += ["Content-Type: application/json", "", _json(body_of(route))]
     return "\n".join(lines)

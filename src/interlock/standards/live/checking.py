@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from interlock.contract.mistakes import Mistake
 from interlock.standards.live.exchange import Answer
 from interlock.standards.live.grpc004 import GRPC004_LIVE
 from interlock.standards.live.grpc006 import GRPC006
 from interlock.standards.live.obs001 import OBS001
 from interlock.standards.live.rest005 import REST005
 from interlock.standards.live.sec001 import SEC001
-from interlock.standards.live.target import Observed, Target, unseen
+from interlock.standards.live.target import NoAnswer, Observed, Target
 from interlock.standards.report import Outcome, Report, found
 from interlock.standards.rule import LiveRule
 
@@ -34,7 +35,7 @@ async def check_live(target: Target, *, rules: Sequence[LiveRule] = LIVE_RULES) 
         raise ValueError(f"{target.url!r} is no URL of a service; write http://host:port")
     try:
         answer = await target.send("GET", DOCUMENT)
-    except OSError as error:
+    except NoAnswer as error:
         raise Unreachable(f"{target.url} does not answer: {error}") from error
     known = replace(target, document=answer.json) if _is_document(answer) else target
     outcomes = [await _outcome(rule, known) for rule in rules]
@@ -48,8 +49,9 @@ def _is_document(answer: Answer) -> bool:
 async def _outcome(rule: LiveRule, target: Target) -> Outcome:
     try:
         seen = await rule.probe(target)
-    except OSError as error:
-        seen = unseen(f"the service stopped answering: {str(error) or type(error).__name__}")
+    except NoAnswer as error:
+        breach = Mistake(error.source, f"no answer came: {error}", "answer every request, a refused one too")
+        seen = Observed(breaches=(breach,), notes=("the rest of the rule was not checked",))
     if not target.document:
         seen = _without_document(seen)
     return Outcome(

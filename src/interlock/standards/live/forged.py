@@ -54,8 +54,8 @@ def forged_tokens(known: Knowledge, own: KeySet) -> Iterator[tuple[str, str]]:
             replace(sound, keys=stolen).mint("interlock-check"),
         )
     past = time.time() - timedelta(hours=3).total_seconds()
-    yield "expired", replace(sound, now=lambda: past).mint("interlock-check")
-    yield "of another audience", sound.mint("interlock-check", audience="interlock-check")
+    yield "that is expired", replace(sound, now=lambda: past).mint("interlock-check")
+    yield "for another audience", sound.mint("interlock-check", audience="interlock-check")
     yield "of another issuer", replace(sound, name="interlock-check").mint("interlock-check")
     token = known.token or sound.mint("interlock-check")
     header, claims, signature = token.split(".")

@@ -30,7 +30,7 @@ async def _probe(target: Target) -> Observed:
         elif first.status >= 500:
             breaches.append(Mistake(first.source, f"the list answered {first.status}", "answer its first page"))
         else:
-            hint = " (--token lets the check in)" if first.status in (401, 403) else ""
+            hint = " (give a --token that may call it)" if first.status in (401, 403) else ""
             notes.append(f"not seen: {first.source} answered {first.status}{hint}")
     return Observed(breaches=tuple(breaches), notes=tuple(notes), checked=len(notes) < len(lists))
 

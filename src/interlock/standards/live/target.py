@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from interlock.contract.mistakes import Mistake
+from interlock.contract.model import Source
 from interlock.standards.live.exchange import Answer, exchange
 
 PLACEHOLDER = "interlock-check"
@@ -17,6 +18,15 @@ PLACEHOLDER = "interlock-check"
 
 _VARIABLE = re.compile(r"\{[^}]*\}")
 _VERBS = ("get", "put", "post", "delete", "patch")
+
+
+class NoAnswer(OSError):
+    """A request that got no answer; `source` names it, `late` whether the time ran out."""
+
+    def __init__(self, verb: str, path: str, cause: OSError) -> None:
+        super().__init__(str(cause) or type(cause).__name__)
+        self.source = Source(f"{verb} {path}")
+        self.late = isinstance(cause, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +95,7 @@ class Target:
         *,
         declared: int | None = None,
     ) -> Answer:
-        """Send one request on a connection of its own; OSError if no answer comes.
+        """Send one request on a connection of its own; NoAnswer if none comes.
 
         `declared` is the content-length told, where that is more than is sent.
         """
@@ -100,7 +110,10 @@ class Target:
             authorities=self.authorities,
             timeout=self.timeout,
         )
-        return await asyncio.to_thread(work)
+        try:
+            return await asyncio.to_thread(work)
+        except OSError as error:
+            raise NoAnswer(verb, path, error) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
