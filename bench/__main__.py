@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from bench import called, process, report, served
+from bench import called, identity, process, report, served
 from bench.figures import Effort, Section
 from bench.load import WrongReply
 from bench.processes import NotMeasured
@@ -59,12 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = report.console()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        if options.what == "profile":
-            from bench import layers  # noqa: PLC0415 - not needed elsewhere
+        with identity.known():
+            if options.what == "profile":
+                from bench import layers  # noqa: PLC0415 - not needed elsewhere
 
-            report.show(layers.profile(effort), console)
-            return 0
-        _measure(options, effort, console)
+                report.show(layers.profile(effort), console)
+                return 0
+            _measure(options, effort, console)
     except WrongReply as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

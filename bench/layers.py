@@ -14,6 +14,7 @@ import uvloop
 
 from bench import load, reference
 from bench.figures import Effort, Section
+from bench.identity import authorization
 from bench.load import WrongReply
 from interlock import App, Call, Layer
 from interlock.call import compose
@@ -113,7 +114,8 @@ def _in_task(inner: One) -> One:
 def _request(app: App, path: str, body: bytes) -> One:
     """Return what sends one request to the app, as h2corn does."""
     kind = [(b"content-type", b"application/grpc"), (b"te", b"trailers")] if body else [(b"accept", b"*/*")]
-    headers = [(b"host", b"127.0.0.1:8080"), (b"user-agent", b"h2load nghttp2/1.52.0"), *kind]
+    shown = (b"authorization", authorization().encode())
+    headers = [(b"host", b"127.0.0.1:8080"), (b"user-agent", b"h2load nghttp2/1.52.0"), shown, *kind]
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},

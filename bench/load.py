@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 
 from bench import reference
+from bench.identity import authorization
 from bench.processes import NotMeasured, Server, output_of
 from shop.gen.api.order.v1.order_pb import GetOrderRequest
 
@@ -60,6 +61,7 @@ def send(server: Server, work: Work, requests: int, cores: frozenset[int]) -> Me
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).write_bytes(work.body)
         command = ["h2load", f"-n{requests}", f"-c{work.connections}", f"-m{work.streams}", "-t1"]
+        command += ["-H", f"authorization: {authorization()}"]
         if work.body:
             command += ["-H", "content-type: application/grpc", "-H", "te: trailers", "-d", file.name]
         else:
@@ -82,13 +84,17 @@ def _number(pattern: str, text: str) -> float:
     return float(found[1])
 
 
+def _shown() -> list[tuple[str, str]]:
+    return [("authorization", authorization())]
+
+
 def _frame(message: bytes) -> bytes:
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
 def _get_order(port: int) -> int:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        reply: bytes = channel.unary_unary(reference.UNARY)(_REQUEST, timeout=10)
+        reply: bytes = channel.unary_unary(reference.UNARY)(_REQUEST, timeout=10, metadata=_shown())
     if reply != reference.order(reference.ORDER_ID).to_binary():
         raise WrongReply(f"{reference.UNARY} gave {reply[:200]!r}")
     return len(_frame(reply))
@@ -96,7 +102,7 @@ def _get_order(port: int) -> int:
 
 def _watch_order_status(port: int) -> int:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        replies: list[bytes] = list(channel.unary_stream(reference.STREAM)(_REQUEST, timeout=10))
+        replies: list[bytes] = list(channel.unary_stream(reference.STREAM)(_REQUEST, timeout=10, metadata=_shown()))
     if replies != [change.to_binary() for change in reference.changes(reference.ORDER_ID)]:
         raise WrongReply(f"{reference.STREAM} gave {len(replies)} messages, not the {reference.STREAM_LENGTH} expected")
     return sum(len(_frame(reply)) for reply in replies)
@@ -105,7 +111,7 @@ def _watch_order_status(port: int) -> int:
 def _read_order(port: int) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request("GET", reference.REST + reference.ORDER_ID)
+        connection.request("GET", reference.REST + reference.ORDER_ID, headers=dict(_shown()))
         response = connection.getresponse()
         body = response.read()
     finally:

@@ -57,6 +57,7 @@ HOMES = {
     "prometheus_client": {"observability"},
     "structlog": {"observability"},
     "joserfc": {"security"},
+    "nats": {"events"},
     "sqlalchemy": {"data"},
     "h2corn": {"server"},
     "uvloop": {"server"},

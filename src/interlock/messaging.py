@@ -1,7 +1,8 @@
 """The events of an app: what it publishes goes through its outbox to the broker, what it subscribes to is consumed."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from interlock.call import Handler, compose
@@ -16,11 +17,16 @@ from interlock.protocols.serving import failure
 if TYPE_CHECKING:
     from interlock.events.relay import Relay
 
+log = logging.getLogger("interlock")
+
 Subscribed = Sequence[tuple[Operation, Handler]]
 
 
 class Messaging:
-    """The publisher, relay and consumers of one app, over one broker; nothing where it has no events."""
+    """The publisher, relay and consumers of one app, over one broker; nothing where it has no events.
+
+    A broker given by URL is opened and closed here; one given as an object is its owner's to start and stop.
+    """
 
     def __init__(
         self,
@@ -32,8 +38,8 @@ class Messaging:
         broker: str | Broker,
         layers: Iterable[Placed] = (),
     ) -> None:
-        self._parts = parts
         self.broker: Broker | None = None
+        self._ours = isinstance(broker, str)
         self._relay: Relay | None = None
         self._consumers: list[Consumer] = []
         publishes = any(each.publishes for each in services)
@@ -55,7 +61,8 @@ class Messaging:
         """Open the broker, then relay and consume; BrokerUnavailable if it can't be opened."""
         if self.broker is None:
             return
-        await self.broker.start()
+        if self._ours:
+            await self.broker.start()
         if self._relay is not None:
             await self._relay.start()
         for consumer in self._consumers:
@@ -66,13 +73,17 @@ class Messaging:
         await asyncio.gather(*(consumer.drain(limit) for consumer in self._consumers))
 
     async def stop(self) -> None:
-        """Flush the outbox and let go of the broker."""
-        for consumer in self._consumers:
-            await consumer.stop()
+        """Flush the outbox and let go of the broker, if it is ours; each even if one before it failed."""
+        stops: list[Callable[[], Awaitable[None]]] = [consumer.stop for consumer in self._consumers]
         if self._relay is not None:
-            await self._relay.stop()
-        if self.broker is not None:
-            await self.broker.stop()
+            stops.append(self._relay.stop)
+        if self.broker is not None and self._ours:
+            stops.append(self.broker.stop)
+        for stop in stops:
+            try:
+                await stop()
+            except Exception:
+                log.exception("the events of this app did not end well")
 
     async def check(self) -> None:
         """Raise if the broker does not answer."""

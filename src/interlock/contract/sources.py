@@ -27,7 +27,8 @@ class Sources:
         if found is None:
             return ""
         text = found.leading_comments or found.trailing_comments
-        return "\n".join(line.removeprefix(" ").rstrip() for line in text.strip("\n").splitlines()).strip()
+        lines = (line.removeprefix(" ").rstrip() for line in text.strip("\n").splitlines())
+        return "\n".join(line for line in lines if not line.startswith("interlock:ignore")).strip()
 
     def source(self, path: Path) -> Source:
         """Return where the element at `path` stands: else its first part that is known, else what holds it."""

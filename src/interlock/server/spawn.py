@@ -5,8 +5,10 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +57,10 @@ class Worker:
             return await self.exited
 
 
+DIRECTORY, SLOT = "INTERLOCK_METRICS_DIRECTORY", "INTERLOCK_WORKER"
+"""How a worker finds its siblings' metrics; as in observability/snapshots.py, which the parent does not import."""
+
+
 class Spawner:
     """Starts workers of one target on sockets that this process bound; holds their lifeline."""
 
@@ -75,6 +81,7 @@ class Spawner:
         self._log_format = log_format
         self._start_limit = start_limit
         self._lifeline, self._held = os.pipe()
+        self._metrics = tempfile.mkdtemp(prefix="interlock-metrics-")
 
     async def spawn(self, number: int) -> Worker:
         """Start a worker; it is not ready yet."""
@@ -91,7 +98,10 @@ class Spawner:
         )
         try:
             process = await asyncio.create_subprocess_exec(
-                *plan.command(), pass_fds=plan.descriptors(), stdin=asyncio.subprocess.DEVNULL
+                *plan.command(),
+                pass_fds=plan.descriptors(),
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, DIRECTORY: self._metrics, SLOT: str(number)},
             )
         finally:
             os.close(writing)
@@ -107,6 +117,7 @@ class Spawner:
         """Let go of the lifeline; workers that still run end."""
         os.close(self._held)
         os.close(self._lifeline)
+        shutil.rmtree(self._metrics, ignore_errors=True)
 
 
 async def _heard_out(worker: Worker, descriptor: int, start_limit: float) -> int:

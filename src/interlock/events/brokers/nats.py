@@ -40,7 +40,7 @@ _LETTER = "interlock-"
 class NatsBroker:
     """Fills the port on a NATS server with JetStream; reconnects by itself. Belongs to one event loop.
 
-    A server before 2.10 sends each group the events of all types, of which it drops those it did not ask for; and it may
+    A server before 2.10 sends each group the events of all types, of which it drops those it did not ask for; it may
     deliver again what a member settled out of turn before it left, which an inbox bears.
 
     `url` is that of a server (`nats://user:password@host:4222`); `?stream=NAME` sets what its streams and subjects
