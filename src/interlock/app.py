@@ -26,6 +26,7 @@ from interlock.metadata import Metadata
 from interlock.observability.health import Check, Health, HealthService
 from interlock.observability.logging import AccessLog
 from interlock.observability.measure import Meter
+from interlock.observability.tracing import Tracing
 from interlock.pages import PROBES, Pages, answer
 from interlock.protocols.grpc_server import CONTENT_TYPES, GrpcServer, Receive, Scope, Send, refuse
 from interlock.protocols.in_process import InProcess
@@ -58,11 +59,12 @@ class App:
     """Handlers of one or more services as one plain ASGI application (gRPC, REST, health, reflection, OpenAPI).
 
     Each handler is an object of a generated abstract class, or `Mounted`. `database` is started and stopped with the
-    app and holds outbox, inbox and stored answers. `roles` and `verifier` replace what the settings name, `broker` (a
-    URL or an object) the settings' broker. `layers` are placed by name (`after`, `before`) in the stack of SERVED calls,
-    `consuming` in that of CONSUMED ones; `meters` see every served outcome; `checks` are what readiness depends on;
-    `on_start` and `on_stop` run in order, and in reverse, around serving. Raises ContractError for mistakes of the
-    contract, TypeError for a handler that does not fit it, RolesError for a wrong roles file. Belongs to one event
+    app and holds outbox, inbox and stored answers. `roles`, `verifier` and `tracing` replace what the settings name,
+    `broker` (a URL, or an object that its owner starts) the settings' broker. `layers` go by name (`after`, `before`)
+    into the stack of SERVED calls, `consuming` into that of CONSUMED ones; `meters` see every served outcome; `checks`
+    are what readiness depends on; `on_start` and `on_stop` run in order, and in reverse, around serving. Raises
+    ContractError for mistakes of the contract, TypeError for a handler that does not fit it, RolesError for a wrong
+    roles file. Belongs to one event
     loop; opens nothing before `start`.
     """
 
@@ -74,6 +76,7 @@ class App:
         broker: "str | Broker | None" = None,
         roles: Roles | None = None,
         verifier: "Verifier | None" = None,
+        tracing: Tracing | None = None,
         layers: Iterable[Placed] = (),
         consuming: Iterable[Placed] = (),
         meters: Iterable[Meter] = (),
@@ -99,6 +102,7 @@ class App:
             database=database,
             roles=roles,
             verifier=verifier,
+            tracing=tracing,
             meters=tuple(meters),
             access_log=access_log,
         )

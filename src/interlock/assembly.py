@@ -33,6 +33,7 @@ def assemble(
     database: "Database | None",
     roles: Roles | None,
     verifier: "Verifier | None",
+    tracing: Tracing | None,
     meters: Sequence[Meter],
     access_log: AccessLog | bool,
 ) -> Parts:
@@ -41,7 +42,7 @@ def assemble(
     metrics = Metrics(name, shared=shared(name))
     answers = _answers(database)
     return Parts(
-        tracing=_tracing(name, settings, metrics),
+        tracing=tracing if tracing is not None else _tracing(name, settings, metrics),
         metrics=metrics,
         meters=meters,
         access_log=_access_log(access_log, settings),

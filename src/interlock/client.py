@@ -21,12 +21,12 @@ from interlock.deadline import NEVER, Deadline, monotonic
 from interlock.defaults import Placed, insert, sent
 from interlock.errors import Cancelled, Error
 from interlock.metadata import Metadata
+from interlock.protocols.serving import closing
 from interlock.resilience.budget import RetryBudget
 from interlock.resilience.circuit_breaker import BreakerPolicy, Breakers
 from interlock.resilience.retry import RetryPolicy
 from interlock.resilience.sent_deadline import late_wheel
 from interlock.security.credentials import Credentials, forwarded
-from interlock.protocols.serving import closing
 
 if TYPE_CHECKING:
     from typing import Self

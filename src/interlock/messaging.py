@@ -47,11 +47,11 @@ class Messaging:
             return
         self.broker = open_broker(broker) if isinstance(broker, str) else broker
         if publishes and parts.database is not None:
-            from interlock.events.relay import Relay  # noqa: PLC0415 - with SQLAlchemy, where there is a database
+            from interlock.events import relay  # noqa: PLC0415 - with SQLAlchemy, where there is a database
 
             publisher = Publisher(services, events, layers=published(parts), broker=self.broker)
             parts.database.publisher = publisher
-            self._relay = Relay(parts.database, self.broker)
+            self._relay = relay.Relay(parts.database, self.broker)
         stack = insert(consumed(parts, self.broker, Redelivery()), layers)
         for group in filter(None, subscribed):
             chains = [(operation, compose(stack, operation, handler)) for operation, handler in group]

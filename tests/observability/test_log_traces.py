@@ -8,10 +8,10 @@ from io import StringIO
 import pytest
 import structlog
 
-from interlock import Call, before
+from interlock import Call
 from interlock.call import TraceContext, current_call
 from interlock.observability.logging import AccessLog, configure_logging
-from interlock.observability.tracing import Tracing, trace
+from interlock.observability.tracing import Tracing
 from tests.sample.gen.sample.v1.sample_pb import EchoRequest, EchoResponse
 from tests.sample.gen.sample.v1.sample_rpc import ECHO, SAMPLE_SERVICE, SampleServiceClient
 from tests.sample.handlers import Sample, make
@@ -43,9 +43,7 @@ class Talking(Sample):
 async def test_every_line_of_a_call_has_its_trace(lines: StringIO) -> None:
     """The access line, and what a handler logs by either library, name trace, span and request alike."""
     written: list[str] = []
-    app = make(
-        Talking(), access_log=AccessLog(written.append), layers=[before("log", trace(Tracing("orders", ratio=0.0)))]
-    )
+    app = make(Talking(), access_log=AccessLog(written.append), tracing=Tracing("orders", ratio=0.0))
     async with app, SampleServiceClient(app) as client:
         given = {"traceparent": f"00-{TRACE_ID}-{SPAN_ID}-01", "x-request-id": "r-1"}
         await client.using(metadata=given).echo(text="x")

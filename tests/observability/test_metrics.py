@@ -226,7 +226,7 @@ async def test_calls_to_neighbours_are_measured_where_they_are_made() -> None:
     neighbour = make()
     async with neighbour, SampleServiceClient(Measured(neighbour.in_process())) as shared:
         for number, meter in enumerate(meters.values(), 1):
-            app = make(Relay(shared), layers=[before("log", trace(Tracing("x", sent=meter.sent)))])
+            app = make(Relay(shared), tracing=Tracing("x", sent=meter.sent))
             async with app, SampleServiceClient(app) as client:
                 for _ in range(number):
                     await client.echo(text="x")

@@ -1,6 +1,5 @@
 """Rate limits: the window held against a list of all calls, and the layer in a real app."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock import Call, Handler, Operation, Principal, Reply, ResourceExhausted
-from interlock.call import Layer, Middleware, Peer, compose
+from interlock.call import Peer, compose
 from interlock.contract.model import RateLimit
-from interlock.defaults import after
 from interlock.resilience.rate_limit import Limiter, SlidingLimit, rate_limit
+from interlock.resilience.retry import RetryPolicy
+from interlock.settings import Settings
 from tests.resilience.ground import Callee, ManualClock, operation
 from tests.sample.gen.sample.v1.sample_pb import CreateThingRequest
 from tests.sample.gen.sample.v1.sample_rpc import CREATE_THING, ECHO, SAMPLE_SERVICE, SampleServiceClient
@@ -158,33 +158,21 @@ def test_an_operation_without_a_limit_has_no_such_layer() -> None:
     assert rate_limit(Limiter())(SAMPLE_SERVICE.operation(ECHO)) is None
 
 
-def lowered(requests: int, layer: Layer) -> Layer:
-    """Return the layer as it is for a smaller limit than the sample's contract has."""
-
-    def ask(called: Operation) -> Middleware | None:
-        if called.rate_limit is not None:
-            called = replace(called, rate_limit=RateLimit(requests=requests, per=timedelta(seconds=60)))
-        return layer(called)
-
-    return ask
-
-
 async def test_a_caller_is_told_of_the_limit_and_refused_beyond_it() -> None:
     """Through a real app: leading metadata on every reply, RESOURCE_EXHAUSTED with a time to come back beyond it."""
-    clock = ManualClock(now=60_000.0)
-    app = make(layers=[after("deadline", lowered(2, rate_limit(Limiter(clock=clock))))])
-    async with app, SampleServiceClient(app) as client:
+    lowered = {"sample.v1.SampleService/CreateThing": {"rate_limit": "2/60s"}}
+    app = make(settings=Settings(operations=lowered))
+    async with app, SampleServiceClient(app, retries=RetryPolicy(retries=0)) as client:
         result = await client.call(CREATE_THING, CreateThingRequest(name="a"))
         assert result.headers.get("ratelimit-policy") == '"default";q=2;w=60'
-        assert result.headers.get("ratelimit") == '"default";r=1;t=64'
+        assert (result.headers.get("ratelimit") or "").startswith('"default";r=1;t=')
         assert "ratelimit" not in result.trailers
         await client.create_thing(name="b")
         with pytest.raises(ResourceExhausted, match="2 requests in 60 s") as refused:
             await client.create_thing(name="c")
-        assert refused.value.retry_after == timedelta(seconds=63.75)
+        assert refused.value.retry_after is not None
+        assert timedelta(seconds=50) < refused.value.retry_after <= timedelta(seconds=64)
         await client.echo(text="unlimited")
-        clock.now += 63.75
-        await client.create_thing(name="c")
 
 
 async def test_a_refusal_comes_before_the_body_is_read() -> None:

@@ -16,7 +16,7 @@ from tests.sample.gen.sample.v1.sample_pb import CreateThingRequest, GetThingReq
 from tests.sample.gen.sample.v1.sample_rpc import CREATE_THING, GET_THING, SampleServiceClient
 from tests.sample.handlers import Sample, make
 
-KEY = {"idempotency-key": "k-1"}
+ONCE = RetryPolicy(retries=0)  # the retry under test stands in the transport
 
 
 def again(clock: ManualClock) -> Layer:
@@ -34,7 +34,7 @@ async def test_a_service_that_comes_back_is_reached() -> None:
     sample, clock = Sample(), ManualClock()
     sample.things["a"] = Thing(thing_id="a")
     app = make(sample, layers=[after("deadline", failing(down(2)))])
-    async with app, SampleServiceClient(Layered(app.in_process(), [again(clock)])) as client:
+    async with app, SampleServiceClient(Layered(app.in_process(), [again(clock)]), retries=ONCE) as client:
         result = await client.call(GET_THING, GetThingRequest(thing_id="a"))
     assert result.message.thing_id == "a"
     assert result.attempts == 3
@@ -45,23 +45,21 @@ async def test_a_service_that_stays_away_is_given_up() -> None:
     """After four attempts the caller gets the service's error."""
     seen: list[Call] = []
     app = make(layers=[after("deadline", failing(down(9), seen))])
-    async with app, SampleServiceClient(Layered(app.in_process(), [again(ManualClock())])) as client:
+    async with app, SampleServiceClient(Layered(app.in_process(), [again(ManualClock())]), retries=ONCE) as client:
         with pytest.raises(Unavailable, match="not there") as given_up:
             await client.get_thing(thing_id="a")
     assert given_up.value.final
     assert len(seen) == 4
 
 
-async def test_a_creation_is_repeated_with_its_key_only() -> None:
-    """With an idempotency key the second attempt makes the thing; without one there is no second attempt."""
-    sample = Sample()
-    app = make(sample, layers=[after("deadline", failing(down(2)))])
-    async with app, SampleServiceClient(Layered(app.in_process(), [again(ManualClock())])) as client:
-        with pytest.raises(Unavailable):
-            await client.create_thing(name="a")
-        assert not sample.things
-        result = await client.using(metadata=KEY).call(CREATE_THING, CreateThingRequest(name="b"))
+async def test_a_creation_is_repeated_under_one_key() -> None:
+    """A KEYED call gets a key by itself, carries it over all attempts, and makes one thing."""
+    sample, seen = Sample(), list[Call]()
+    app = make(sample, layers=[after("deadline", failing(down(1), seen))])
+    async with app, SampleServiceClient(Layered(app.in_process(), [again(ManualClock())]), retries=ONCE) as client:
+        result = await client.call(CREATE_THING, CreateThingRequest(name="b"))
     assert (list(sample.things), result.attempts) == (["b"], 2)
+    assert len({each.metadata.get("idempotency-key") for each in seen}) == 1
 
 
 async def test_an_operation_with_effects_is_repeated_if_it_was_never_sent() -> None:
@@ -80,7 +78,7 @@ async def test_a_stream_is_opened_again() -> None:
     """A stream that fails before its first message is opened anew, and carries the metadata of the one that came."""
     clock = ManualClock()
     app = make(layers=[after("deadline", failing(down(2)))])
-    async with app, SampleServiceClient(Layered(app.in_process(), [again(clock)])) as client:
+    async with app, SampleServiceClient(Layered(app.in_process(), [again(clock)]), retries=ONCE) as client:
         async with client.count_up(count=3) as stream:
             assert [each.number async for each in stream] == [1, 2, 3]
         assert stream.headers.get_all("x-test-left") == ["0"]

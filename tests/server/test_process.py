@@ -10,7 +10,8 @@ import httpx2
 import pytest
 from grpc import aio
 
-from tests.sample.gen.sample.v1.sample_pb import EchoRequest, EchoResponse, SlowRequest, SlowResponse
+from tests.sample.gen.sample.v1.sample_pb import SlowRequest, SlowResponse
+from tests.sample.gen.sample.v1.sample_rpc import SampleServiceClient
 from tests.server.processes import alive, serving_process
 from tests.waiting import until
 
@@ -108,18 +109,17 @@ async def test_a_second_interrupt_ends_at_once(tmp_path: Path, workers: str) -> 
 
 
 async def test_requests_in_a_loop_survive_a_rolling_reload(tmp_path: Path) -> None:
-    """SIGHUP puts new workers in the place of the old, and no gRPC call of those that go on meanwhile fails."""
+    """SIGHUP puts new workers in the place of the old, and no retryable call of our client fails meanwhile."""
     with serving_process(tmp_path, MAKE, workers="2", log_level="info") as process:
         await process.ready()
         before = await process.workers(2)
         count, over = 0, False
-        async with aio.insecure_channel(f"127.0.0.1:{process.port}") as channel:
-            echo = channel.unary_unary("/sample.v1.SampleService/Echo", EchoRequest.to_binary, EchoResponse.from_binary)
+        async with SampleServiceClient(f"127.0.0.1:{process.port}") as client:
 
             async def ask() -> None:
                 nonlocal count
                 while not over:
-                    await echo(EchoRequest(text="x"))
+                    await client.list_things()
                     count += 1
                     await asyncio.sleep(0.01)
 

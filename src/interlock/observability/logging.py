@@ -83,7 +83,7 @@ def _colours(stream: TextIO) -> bool:
 class AccessLog:
     """Writes one line per served call, rendered once, several lines a write.
 
-    With `failures_only` calls that succeeded leave none. Lines wait at most `delay` seconds or until `batch` of them are
+    With `failures_only` calls that succeeded leave none. Lines wait at most `delay` seconds or until `batch` are
     there. `write` takes the text of whole lines.
     """
 
