@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -16,13 +15,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
 from interlock import App, Call, Code, Error, NotFound, Unavailable, before
-from interlock.call import Direction, Handler, compose
-from interlock.client import Transport
-from interlock.contract.model import Operation
+from interlock.call import Direction
 from interlock.errors import MethodNotAllowed, RouteNotFound
-from interlock.observability.measure import metrics, metrics_of_caller
+from interlock.observability.measure import metrics
 from interlock.observability.metrics import BOUNDS, Metrics
-from interlock.observability.tracing import Tracing, trace
+from interlock.observability.tracing import Tracing
 from interlock.server import serving
 from tests.sample.gen.sample.v1.sample_pb import CountUpRequest, EchoRequest, EchoResponse, FailRequest
 from tests.sample.gen.sample.v1.sample_rpc import ECHO, FAIL, SAMPLE_SERVICE, SampleServiceClient
@@ -194,19 +191,6 @@ def test_what_is_timed_elsewhere_has_the_standards_names(meter: Metrics) -> None
 # --- calls that leave -----------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Measured:
-    """A transport with the stack of SENT calls around it, as a client composes it."""
-
-    inner: Transport
-
-    def handler(self, operation: Operation) -> Handler:
-        return compose([trace(), metrics_of_caller()], operation, self.inner.handler(operation))
-
-    async def close(self) -> None:
-        await self.inner.close()
-
-
 class Relay(Sample):
     """Passes each echo on."""
 
@@ -224,7 +208,7 @@ async def test_calls_to_neighbours_are_measured_where_they_are_made() -> None:
     """One client used by two services: each counts the calls that it made, neither those of the other."""
     meters = {name: Metrics(name) for name in ("first", "second")}
     neighbour = make()
-    async with neighbour, SampleServiceClient(Measured(neighbour.in_process())) as shared:
+    async with neighbour, SampleServiceClient(neighbour) as shared:
         for number, meter in enumerate(meters.values(), 1):
             app = make(Relay(shared), tracing=Tracing("x", sent=meter.sent))
             async with app, SampleServiceClient(app) as client:
