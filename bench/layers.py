@@ -26,6 +26,7 @@ from shop.gen.api.order.v1.order_pb import Order
 One: TypeAlias = Callable[[], Awaitable[object]]
 SLICE = 200
 REST = "REST, the whole app"
+_refusals: list[str] = []
 
 
 def profile(effort: Effort) -> Section:
@@ -66,19 +67,20 @@ async def _measure(access_log: AccessLog, slices: int) -> dict[str, list[float]]
             for name, (endpoint, one) in rows.items():
                 endpoints[reference.UNARY] = endpoint
                 measured[name].append(await _slice(one))
+                if _refusals:
+                    raise WrongReply(f"{name}: {_refusals[0]}")
     return measured
 
 
 def _stacks(whole: Endpoint, layers: Sequence[Layer]) -> dict[str, Endpoint]:
-    """Return the endpoint with no layer, then with one more at a time, from the innermost outwards."""
+    """Return the endpoint with no layer, then with one more at a time, from the outermost inwards."""
     operation = whole.operation
-    named = {layer.__qualname__.split(".")[0]: layer for layer in layers if layer(operation) is not None}
-    # the body first: the others lack a request without it
-    outwards = sorted(named, key=lambda name: (name != "decode", -list(named).index(name)))
-    stacks = {"routing and gRPC front": Endpoint(operation, _respond)}
-    for size in range(1, len(outwards) + 1):
-        chosen = [layer for name, layer in named.items() if name in outwards[:size]]
-        stacks[outwards[size - 1]] = Endpoint(operation, compose(chosen, operation, _respond))
+    chosen: list[Layer] = []
+    stacks = {"routing and gRPC front": Endpoint(operation, compose(chosen, operation, _respond))}
+    for layer in layers:
+        if layer(operation) is not None:
+            chosen.append(layer)
+            stacks[layer.__qualname__.split(".")[0]] = Endpoint(operation, compose(chosen, operation, _respond))
     return stacks
 
 
@@ -148,8 +150,6 @@ class _Body:
 
 
 async def _sent(event: Any) -> None:
-    if event.get("status", 200) != 200:
-        raise WrongReply(f"status {event['status']}")
-    for name, value in event.get("headers", ()):
-        if name == b"grpc-status" and value != b"0":
-            raise WrongReply(f"grpc-status {value.decode()}")
+    refused = event.get("status", 200) != 200
+    if refused or any(name == b"grpc-status" and value != b"0" for name, value in event.get("headers", ())):
+        _refusals.append(str(event))

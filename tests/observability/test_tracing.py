@@ -22,6 +22,8 @@ from interlock.defaults import after
 from interlock.observability.spans import LATE
 from interlock.observability.tracing import Tracing, attempt, parse, trace
 from interlock.protocols.grpc_client import GrpcTransport
+from interlock.resilience.circuit_breaker import BreakerPolicy
+from interlock.resilience.retry import RetryPolicy
 from interlock.server import serving
 from tests.observability.receiver import Collector, collecting
 from tests.sample.gen.sample.v1.sample_pb import CountUpRequest, EchoRequest, EchoResponse, FailRequest
@@ -31,6 +33,14 @@ from tests.server.processes import free_port
 from tests.waiting import until
 
 OPERATION = SAMPLE_SERVICE.operation(ECHO)
+
+
+def once(target: "App | str") -> SampleServiceClient:
+    """Return a client that neither repeats calls nor opens a circuit: these tests are about single calls."""
+    never_open = BreakerPolicy(minimum_calls=1_000_000)
+    return SampleServiceClient(target, retries=RetryPolicy(retries=0), breaker=never_open)
+
+
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = f"00-{TRACE_ID}-{SPAN_ID}-01"
 
@@ -196,7 +206,7 @@ async def test_each_attempt_is_a_span_and_the_next_hop_its_child(collector: Coll
 async def test_without_a_collector_ids_travel_on() -> None:
     """No endpoint, no export: but neighbours stay in one trace and the caller's id reaches them."""
     second = traced("second", None)
-    async with second.app, SampleServiceClient(second.app) as inner:
+    async with second.app, once(second.app) as inner:
         first = traced("first", None, inner)
         async with first.app, SampleServiceClient(first.app) as outer:
             await outer.using(metadata={"traceparent": SAMPLED}).echo(text="x")
@@ -335,7 +345,7 @@ def test_a_ratio_out_of_range_is_refused(ratio: float) -> None:
 async def test_only_sampled_calls_are_exported(collector: Collector) -> None:
     """A call that is not sampled leaves no span, one that its caller sampled does."""
     made = traced("orders", collector, ratio=0.0)
-    async with made.app, SampleServiceClient(made.app) as client:
+    async with made.app, once(made.app) as client:
         for _ in range(20):
             await client.echo(text="x")
         await client.using(metadata={"traceparent": SAMPLED}).echo(text="x")
@@ -348,7 +358,7 @@ async def test_a_failure_of_the_service_is_recorded_though_not_sampled(collector
     """A call that failed by the server's fault leaves a late span; a storm of them leaves few."""
     made = traced("orders", collector, ratio=0.0)
     began = time.monotonic()
-    async with made.app, SampleServiceClient(made.app) as client:
+    async with made.app, once(made.app) as client:
         for _ in range(10 * LATE):
             with pytest.raises(Error):
                 await client.call(FAIL, FailRequest(code=int(Code.UNAVAILABLE), message="busy"))
@@ -361,7 +371,7 @@ async def test_a_failure_of_the_service_is_recorded_though_not_sampled(collector
 
 async def test_an_rpc_tells_its_method_and_status(served: Traced, collector: Collector) -> None:
     """The attributes are those of the RPC conventions; success leaves the status unset."""
-    async with serving(served.app) as address, SampleServiceClient(str(address)) as client:
+    async with serving(served.app) as address, once(str(address)) as client:
         await client.using(metadata={"x-request-id": "r-1"}).echo(text="x")
         await served.tracing.flush()
     span = collector.one(kind="SERVER")
@@ -399,7 +409,7 @@ async def test_an_error_is_recorded_with_its_status(
     served: Traced, collector: Collector, code: Code, blamed: bool
 ) -> None:
     """Every error is an event; the span fails where the server is to blame."""
-    async with SampleServiceClient(served.app) as client:
+    async with once(served.app) as client:
         with pytest.raises(Error):
             await client.call(FAIL, FailRequest(code=int(code), message="because", reason="OUT_OF_STOCK"))
         await served.tracing.flush()
@@ -415,7 +425,7 @@ async def test_an_unexpected_exception_keeps_its_text(
     served: Traced, collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What a caller must not see, a collector does not get either."""
-    async with SampleServiceClient(served.app) as client:
+    async with once(served.app) as client:
         with pytest.raises(Error):
             await client.call(FAIL, FailRequest(unexpected=True, message="hunter2"))
         await served.tracing.flush()
@@ -426,7 +436,7 @@ async def test_an_unexpected_exception_keeps_its_text(
 
 async def test_the_span_of_a_stream_lasts_as_long_as_the_stream(served: Traced, collector: Collector) -> None:
     """A stream is over when its last message was sent."""
-    async with SampleServiceClient(served.app) as client:
+    async with once(served.app) as client:
         async with client.count_up(CountUpRequest(count=2)) as numbers:
             assert (await anext(numbers)).number == 1
             await served.tracing.flush()
@@ -448,7 +458,7 @@ async def test_headers_and_path_are_as_the_collector_wants(
     """The base URL is completed, a full one kept; credentials go along and are told nowhere."""
     caplog.set_level(logging.DEBUG)
     made = traced("orders", collector.url + path, headers={"authorization": "Bearer hunter2"})
-    async with made.app, SampleServiceClient(made.app) as client:
+    async with made.app, once(made.app) as client:
         await client.echo(text="x")
     (request,) = collector.requests
     assert request["path"] == wanted
@@ -468,7 +478,7 @@ async def test_calls_do_not_notice_that_the_collector_is_gone(caplog: pytest.Log
     """With nobody at the endpoint calls go on, one line tells of it, and the end comes soon."""
     made = traced("orders", f"http://127.0.0.1:{free_port()}")
     await made.app.start()
-    async with SampleServiceClient(made.app) as client:
+    async with once(made.app) as client:
         for _ in range(200):
             await client.echo(text="x")
     began = time.monotonic()
@@ -484,7 +494,7 @@ async def test_calls_do_not_wait_for_a_slow_collector(collector: Collector) -> N
     collector.held.set()
     made = traced("orders", collector, queue=100)
     await made.app.start()
-    async with SampleServiceClient(made.app) as client, asyncio.timeout(20):
+    async with once(made.app) as client, asyncio.timeout(20):
         for _ in range(500):
             await client.echo(text="x")
     began = time.monotonic()
@@ -500,7 +510,7 @@ async def test_spans_survive_a_collector_that_restarts(collector: Collector) -> 
     """A batch that is not taken for a moment is sent again."""
     collector.status = 503
     made = traced("orders", collector)
-    async with made.app, SampleServiceClient(made.app) as client:
+    async with made.app, once(made.app) as client:
         await client.echo(text="x")
         await until(lambda: len(collector.requests) >= 1)
         collector.status = 200
@@ -514,7 +524,7 @@ async def test_a_batch_that_the_collector_refuses_is_not_repeated(
     """What is refused for good is dropped at once and told, without its content."""
     collector.status = 400
     made = traced("orders", collector)
-    async with made.app, SampleServiceClient(made.app) as client:
+    async with made.app, once(made.app) as client:
         await client.echo(text="x")
         await made.tracing.flush()
     assert len(collector.requests) == 1
@@ -527,12 +537,12 @@ async def test_a_kept_connection_that_was_closed_is_opened_again(collector: Coll
         port = int(first.url.rpartition(":")[2])
         made = traced("orders", first)
         await made.app.start()
-        async with SampleServiceClient(made.app) as client:
+        async with once(made.app) as client:
             await client.echo(text="x")
             await made.tracing.flush()
     assert len(first.spans) == 1
     with collecting(port) as second:
-        async with SampleServiceClient(made.app) as client:
+        async with once(made.app) as client:
             await client.echo(text="x")
         await made.tracing.flush()
         assert len(second.spans) == 1
@@ -543,6 +553,6 @@ async def test_tracing_starts_again_after_it_stopped(collector: Collector) -> No
     """An app that is started twice is traced twice."""
     made = traced("orders", collector)
     for number in (1, 2):
-        async with made.app, SampleServiceClient(made.app) as client:
+        async with made.app, once(made.app) as client:
             await client.echo(text="x")
         assert len(collector.spans) == number
