@@ -369,8 +369,9 @@ async def test_a_failure_of_the_service_is_recorded_though_not_sampled(collector
 # --- what a span tells ----------------------------------------------------------------------------------------------
 
 
-async def test_an_rpc_tells_its_method_and_status(served: Traced, collector: Collector) -> None:
+async def test_an_rpc_tells_its_method_and_status(collector: Collector) -> None:
     """The attributes are those of the RPC conventions; success leaves the status unset."""
+    served = traced("orders", collector)
     async with serving(served.app) as address, once(str(address)) as client:
         await client.using(metadata={"x-request-id": "r-1"}).echo(text="x")
         await served.tracing.flush()
@@ -384,8 +385,9 @@ async def test_an_rpc_tells_its_method_and_status(served: Traced, collector: Col
     assert span.attributes["client.port"] > 0
 
 
-async def test_a_rest_request_tells_its_route(served: Traced, collector: Collector) -> None:
+async def test_a_rest_request_tells_its_route(collector: Collector) -> None:
     """The attributes are those of the HTTP conventions, with the template, never the path."""
+    served = traced("orders", collector)
     async with serving(served.app) as address, httpx2.AsyncClient(base_url=address.url) as client:
         assert (await client.get("/v1/echo/secret-7")).status_code == 200
         assert (await client.post("/v1/things", json={"name": "x"})).status_code == 201

@@ -267,10 +267,12 @@ async def test_an_upload_that_breaks_off_ends(door: Typed, watching: Watching) -
 
     async def sums() -> AsyncIterator[SumRequest]:
         yield SumRequest(number=1)
+        await until(lambda: watching.inside > 0)  # else it may be over before the server heard of it
         raise NotFound("the file is gone")
 
     async def lines() -> AsyncIterator[ChatRequest]:
         yield ChatRequest(text="one")
+        await until(lambda: watching.inside > 0)
         raise NotFound("the line is cut")
 
     with pytest.raises(NotFound, match="the file is gone"):
