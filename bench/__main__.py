@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace, effort: Effort, console: Console) -> None:
     told = " · ".join(f"{name} {value}" for name, value in (report.machine() | report.versions()).items())
-    console.print(told, style="dim", highlight=False)
+    console.print(told, style="dim", highlight=False, soft_wrap=True)
     progress, done = Console(stderr=True), []
     for name in options.only:
         with progress.status(f"{name}: {effort.rounds} rounds …"):

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from random import sample
+from statistics import fmean, harmonic_mean
 
 from bench import load
 from bench.figures import Effort, Goal, Section, ratios
@@ -12,6 +14,8 @@ from bench.reference import STREAM_LENGTH
 
 CPU, RATE, TIMES = "CPU", "throughput", "ours does"
 OURS = "interlock"
+SLICES = 5
+"""Parts of a round, between which the servers take turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +121,18 @@ def _compare(
             servers[peer.name] = server
             load.send(server, work, max(work.connections, requests // 5), chosen.load)  # to warm up
         for _ in range(effort.rounds):
-            for name, server in servers.items():
-                measured.setdefault(name, []).append(load.send(server, work, requests, chosen.load))
+            slices = [_slice(servers, work, max(work.connections, requests // SLICES), chosen) for _ in range(SLICES)]
+            for name in servers:
+                parts = [each[name] for each in slices]
+                rate = harmonic_mean([part.rate for part in parts])
+                measured.setdefault(name, []).append(Measured(fmean([part.cpu for part in parts]), rate))
     return measured
+
+
+def _slice(servers: dict[str, Server], work: Work, requests: int, cores: Cores) -> dict[str, Measured]:
+    """Measure every server for a short while, each time in another order, so that they share the machine's moods."""
+    order = sample(list(servers.items()), len(servers))
+    return {name: load.send(server, work, requests, cores.load) for name, server in order}
 
 
 def _tell(section: Section, measured: dict[str, list[Measured]], goals: dict[str, Goal], what: str) -> None:
