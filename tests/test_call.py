@@ -1,9 +1,11 @@
 """Calls: what happens at their end, forks, chains, detached work, request ids."""
 
 import asyncio
+import gc
 import logging
 import re
 import time
+import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -114,11 +116,11 @@ async def test_the_first_reason_of_a_cancellation_stands() -> None:
     with pytest.raises(asyncio.CancelledError):
         await call.task
     ended = call_with()
-    ended.task = asyncio.create_task(asyncio.sleep(0))
+    task = ended.task = asyncio.create_task(asyncio.sleep(0))
     ended.end()
     ended.cancel(Cancellation.DRAIN)
     assert ended.cancellation is None
-    await ended.task
+    await task
 
 
 async def test_a_task_cancelled_from_outside_means_that_the_client_is_gone() -> None:
@@ -293,3 +295,22 @@ def test_a_peer_tells_only_what_the_server_knows() -> None:
     assert Peer({"client": ("10.0.0.1", 4711)}).address == "10.0.0.1:4711"
     assert Peer({"client": ("::1", 4711)}).address == "[::1]:4711"
     assert Peer({"extensions": {"tls": {"client_cert_chain": ["pem"]}}}).certificates == ("pem",)
+
+
+async def test_an_ended_call_leaves_no_cycle() -> None:
+    """A call whose task holds it is freed as soon as both are done, without the collector."""
+
+    async def serve() -> "weakref.ref[asyncio.Task[None]]":
+        call = call_with()
+        call.task = asyncio.current_task()
+        current_call.set(call)
+        call.end()
+        return weakref.ref(asyncio.current_task())  # type: ignore[arg-type, return-value]
+
+    gc.disable()
+    try:
+        left = await asyncio.create_task(serve())
+        await asyncio.sleep(0)
+        assert left() is None
+    finally:
+        gc.enable()

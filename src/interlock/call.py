@@ -217,6 +217,13 @@ class Call:
                 done(outcome)
             except (Exception, asyncio.CancelledError):  # the latter is what the result of a cancelled future raises
                 log.exception("on_end of %s failed", self.operation)
+        self._release()
+
+    def _release(self) -> None:
+        """Let go of what holds the call in turn, so that no cycle is left: collecting one a call costs a tenth of it."""
+        self._cancellation = self.cancellation
+        self.task = None  # its context holds the call
+        self.incoming = None
 
     def cancel(self, reason: Cancellation) -> None:
         """Cancel the task that runs the call; the first reason stands."""

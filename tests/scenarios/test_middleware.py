@@ -195,11 +195,11 @@ async def test_client_streams_start_and_end_once(door: Door, watching: Watching)
 @every_rpc_door
 async def test_a_stream_holds_its_place_until_it_is_over(door: Door, watching: Watching) -> None:
     """The place is taken while messages flow, not only while the stream opens."""
-    request = CountUpRequest(count=1000, pause=Duration(nanos=1_000_000))
-    counting = [asyncio.create_task(door.call(COUNT_UP, request, timeout=0.5)) for _ in range(WIDTH)]
+    request = CountUpRequest(count=100_000, pause=Duration(nanos=1_000_000))
+    counting = [asyncio.create_task(door.call(COUNT_UP, request, timeout=2)) for _ in range(WIDTH)]
     await until(lambda: watching.inside == WIDTH)
     with pytest.raises(Failed) as raised:
-        await door.call(ECHO, EchoRequest(), timeout=0.1)
+        await door.call(ECHO, EchoRequest(), timeout=0.6)
     assert raised.value.codes == {Code.DEADLINE_EXCEEDED}
     await asyncio.gather(*counting, return_exceptions=True)
     await watching.settled_late(WIDTH + 1)
