@@ -1,0 +1,19 @@
+"""What runs a platform elsewhere: manifests, images and rules, written from the contract and one file of facts."""
+
+from interlock.deploy.compose import compose, dockerfile
+from interlock.deploy.files import Difference, differences, write
+from interlock.deploy.inputs import DeployError, Deployment, Workload, read_deployment
+from interlock.deploy.kubernetes import kubernetes
+
+__all__ = [
+    "DeployError",
+    "Deployment",
+    "Difference",
+    "Workload",
+    "compose",
+    "differences",
+    "dockerfile",
+    "kubernetes",
+    "read_deployment",
+    "write",
+]
