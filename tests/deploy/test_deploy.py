@@ -16,6 +16,7 @@ from interlock.contract.model import Contract
 from interlock.deploy import (
     DeployError,
     Deployment,
+    alerts,
     compose,
     differences,
     dockerfile,
@@ -66,6 +67,7 @@ def test_what_is_committed_is_what_would_be_written(shop: Deployment) -> None:
     """The shop's files are not stale."""
     files = {f"kubernetes/{name}": text for name, text in kubernetes(shop).items()}
     files |= {"compose.yaml": compose(shop), "Dockerfile": dockerfile(shop, "deploy/Dockerfile")}
+    files |= {"alerts.yaml": alerts(shop)}
     assert differences(SHOP / "deploy", files) == []
 
 

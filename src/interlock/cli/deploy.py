@@ -57,6 +57,19 @@ def dockerfile(
     _conclude(directory, output, check, show, lambda deployment: {"Dockerfile": image(deployment, "deploy/Dockerfile")})
 
 
+def alerts(directory: Directory = Path(), *, output: Output = None, check: Check = False, show: Show = False) -> None:
+    """Write Prometheus rules: what the standard and the contract's objectives promise, recorded and alerted.
+
+    Success, errors, response time, quota and age of credentials by the standard's thresholds; how fast the error budget
+    burns, over two windows each; the latency that the contract promises for each operation.
+
+      interlock deploy alerts && promtool check rules deploy/alerts.yaml
+    """
+    from interlock.deploy import alerts as rules
+
+    _conclude(directory, output, check, show, lambda deployment: {"alerts.yaml": rules(deployment)})
+
+
 def _below(folder: str, files: Mapping[str, str]) -> dict[str, str]:
     return {f"{folder}/{name}": text for name, text in files.items()}
 

@@ -1,5 +1,6 @@
 """What runs a platform elsewhere: manifests, images and rules, written from the contract and one file of facts."""
 
+from interlock.deploy.alerts import alerts
 from interlock.deploy.compose import compose, dockerfile
 from interlock.deploy.files import Difference, differences, write
 from interlock.deploy.inputs import DeployError, Deployment, Workload, read_deployment
@@ -10,6 +11,7 @@ __all__ = [
     "Deployment",
     "Difference",
     "Workload",
+    "alerts",
     "compose",
     "differences",
     "dockerfile",

@@ -28,5 +28,5 @@ _Plain.add_representer(str, _text)
 
 def written(command: str, documents: Iterable[Mapping[str, Any]]) -> str:
     """Return `documents` as one YAML text; keys keep their order."""
-    bodies = [yaml.dump(each, Dumper=_Plain, sort_keys=False, width=120) for each in documents]
+    bodies = [yaml.dump(each, Dumper=_Plain, sort_keys=False, width=10_000) for each in documents]
     return HEAD.format(command=command) + "---\n".join(bodies)

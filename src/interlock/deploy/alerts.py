@@ -1,0 +1,190 @@
+"""Prometheus rules of a platform: the standard's thresholds and the contract's objectives, recorded and alerted.
+
+Every expression is by `job`, which is a workload's name (the ServiceMonitor's job label).
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from interlock.contract.model import Operation
+from interlock.deploy.documents import written
+from interlock.deploy.inputs import Deployment, Workload
+
+Rule = Mapping[str, Any]
+
+FAILED = "5..|UNKNOWN|INTERNAL|UNAVAILABLE|DATA_LOSS|DEADLINE_EXCEEDED"
+"""Statuses that the service has to answer for, HTTP's and gRPC's."""
+
+SUCCEEDED = "[123]..|OK"
+
+WINDOWS = ("5m", "30m", "1h", "6h")
+LEAST_SUCCESS = 0.95
+MOST_ERRORS = 0.05
+SLOWEST = 2.0
+MOST_QUOTA = 0.9
+OLDEST_DAYS = 90
+"""Thresholds of the standard (OBS004); the goals behind them are 99 %, 1 %, 0.5 s, 80 % and 90 days."""
+
+PROMISED = 0.99
+"""The success ratio of a service whose contract promises none."""
+
+BURNS = (("page", 14.4, "1h", "5m"), ("ticket", 6.0, "6h", "30m"))
+"""Severity, and how many times too fast the month's error budget burns, in a long window and, still, in a short one."""
+
+
+def alerts(deployment: Deployment) -> str:
+    """Return the rules as one file for Prometheus, the same bytes every time."""
+    groups = [
+        {"name": f"{deployment.name}-recorded", "interval": "30s", "rules": list(_recorded(deployment))},
+        {"name": f"{deployment.name}-standard", "rules": list(_standard(deployment))},
+        {"name": f"{deployment.name}-objectives", "rules": list(_objectives(deployment))},
+    ]
+    return written("alerts", [{"groups": [each for each in groups if each["rules"]]}])
+
+
+def _of(deployment: Deployment) -> str:
+    return f'job=~"{"|".join(each.name for each in deployment.workloads)}"'
+
+
+def _recorded(deployment: Deployment) -> Iterator[Rule]:
+    jobs = _of(deployment)
+    for window in WINDOWS:
+        total = f"sum by (job) (rate(service_requests_total{{{jobs}}}[{window}]))"
+        failed = f'sum by (job) (rate(service_requests_total{{{jobs}, status=~"{FAILED}"}}[{window}]))'
+        yield {
+            "record": f"job:service_failures:ratio_rate{window}",
+            "expr": f"(({failed}) or ({total} * 0)) / ({total} > 0)",
+        }
+    total = f"sum by (job) (rate(service_requests_total{{{jobs}}}[5m]))"
+    succeeded = f'sum by (job) (rate(service_requests_total{{{jobs}, status=~"{SUCCEEDED}"}}[5m]))'
+    yield {
+        "record": "job:service_successes:ratio_rate5m",
+        "expr": f"(({succeeded}) or ({total} * 0)) / ({total} > 0)",
+    }
+    for part in ("request", "database", "external", "publish"):
+        buckets = f"sum by (job, le) (rate(service_{part}_duration_seconds_bucket{{{jobs}}}[5m]))"
+        yield {
+            "record": f"job:service_{part}_duration_seconds:p95_5m",
+            "expr": f"histogram_quantile(0.95, {buckets})",
+        }
+
+
+def _alert(name: str, expression: str, severity: str, wait: str, *told: str, **labels: str) -> Rule:
+    summary, action = told
+    return {
+        "alert": name,
+        "expr": expression,
+        "for": wait,
+        "labels": {"severity": severity, **labels},
+        "annotations": {"summary": summary, "description": action},
+    }
+
+
+def _standard(deployment: Deployment) -> Iterator[Rule]:
+    jobs = _of(deployment)
+    yield _alert(
+        "ServiceDown",
+        f"up{{{jobs}}} == 0",
+        "page",
+        "1m",
+        "{{ $labels.job }}: {{ $labels.instance }} does not answer the scraper",
+        "See /readyz on its operations port and its log; `interlock doctor` names what it lacks.",
+    )
+    yield _alert(
+        "SuccessRatioLow",
+        f"job:service_successes:ratio_rate5m < {LEAST_SUCCESS}",
+        "ticket",
+        "5m",
+        "{{ $labels.job }}: only {{ $value | humanizePercentage }} of calls succeed",
+        "Refusals of wrong calls count too: look at service_requests_total by status.",
+    )
+    yield _alert(
+        "ErrorRatioHigh",
+        f"job:service_failures:ratio_rate5m > {MOST_ERRORS}",
+        "page",
+        "5m",
+        "{{ $labels.job }}: {{ $value | humanizePercentage }} of calls fail by its own fault",
+        "Look at service_requests_total by endpoint and status, then at the log of that endpoint.",
+    )
+    yield _alert(
+        "ResponseSlow",
+        f"job:service_request_duration_seconds:p95_5m > {SLOWEST:g}",
+        "page",
+        "5m",
+        "{{ $labels.job }}: 5 % of calls take more than {{ $value | humanizeDuration }}",
+        "Compare with the P95 of database, external calls and publishing, recorded beside it.",
+    )
+    yield _alert(
+        "QuotaNearlyUsed",
+        f"max by (job, endpoint) (service_rate_limit_used_ratio{{{jobs}}}) > {MOST_QUOTA}",
+        "ticket",
+        "5m",
+        "{{ $labels.job }}: a caller has used {{ $value | humanizePercentage }} of {{ $labels.endpoint }}",
+        "Tell the caller, or raise the limit in the contract or the settings.",
+    )
+    yield _alert(
+        "CredentialOld",
+        f"max by (job, credential) (service_credential_age_seconds{{{jobs}}}) > {OLDEST_DAYS * 86400}",
+        "ticket",
+        "1h",
+        "{{ $labels.job }}: {{ $labels.credential }} is {{ $value | humanizeDuration }} old",
+        "Rotate it: `interlock keys rotate` for keys; a running service takes the new one over.",
+    )
+
+
+def _objectives(deployment: Deployment) -> Iterator[Rule]:
+    for workload in deployment.workloads:
+        budget = 1 - _promised(workload)
+        for severity, speed, long, short in BURNS:
+            over = f"{speed:g} * {budget:g}"
+            chosen = f'{{job="{workload.name}"}}'
+            yield _alert(
+                "ErrorBudgetBurns",
+                f"job:service_failures:ratio_rate{long}{chosen} > {over}"
+                f" and job:service_failures:ratio_rate{short}{chosen} > {over}",
+                severity,
+                "2m",
+                f"{{{{ $labels.job }}}}: the error budget ({1 - budget:.2%} promised) burns {speed:g} times too fast",
+                f"At this speed a month's budget is gone in {_days(speed)}; look at what changed last.",
+                service=workload.name,
+            )
+        if not workload.gateway:
+            yield from _latencies(workload)
+
+
+def _promised(workload: Workload) -> float:
+    given = [each.objectives.success_ratio for each in workload.services]
+    return max((ratio for ratio in given if ratio is not None), default=PROMISED)
+
+
+def _days(speed: float) -> str:
+    return f"{30 / speed:.0f} days" if speed < 30 else f"{30 * 24 / speed:.0f} hours"
+
+
+def _latencies(workload: Workload) -> Iterator[Rule]:
+    for service in workload.services:
+        for operation in service.operations:
+            limit = operation.objectives.latency_p95 or service.objectives.latency_p95
+            if limit is not None:
+                yield _latency(workload, operation, limit)
+
+
+def _latency(workload: Workload, operation: Operation, limit: timedelta) -> Rule:
+    endpoints = "|".join([_escaped(operation.path), *(_escaped(each.template.text) for each in operation.http)])
+    chosen = f'job="{workload.name}", endpoint=~"{endpoints}"'
+    buckets = f"sum by (job, le) (rate(service_request_duration_seconds_bucket{{{chosen}}}[5m]))"
+    return _alert(
+        "LatencyObjectiveMissed",
+        f"histogram_quantile(0.95, {buckets}) > {limit.total_seconds():g}",
+        "ticket",
+        "10m",
+        f"{{{{ $labels.job }}}}: P95 of {operation.service.rpartition('.')[2]}.{operation.name} is above its objective",
+        f"The contract promises {limit.total_seconds():g} s; it is {{{{ $value | humanizeDuration }}}}.",
+        operation=operation.path,
+    )
+
+
+def _escaped(text: str) -> str:
+    """Escape for a regular expression within a PromQL string."""
+    return "".join(f"\\\\{each}" if each in ".{}*+?()[]|^$" else each for each in text)
