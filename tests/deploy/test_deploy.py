@@ -18,6 +18,7 @@ from interlock.deploy import (
     Deployment,
     alerts,
     compose,
+    dashboards,
     differences,
     dockerfile,
     kubernetes,
@@ -68,6 +69,7 @@ def test_what_is_committed_is_what_would_be_written(shop: Deployment) -> None:
     files = {f"kubernetes/{name}": text for name, text in kubernetes(shop).items()}
     files |= {"compose.yaml": compose(shop), "Dockerfile": dockerfile(shop, "deploy/Dockerfile")}
     files |= {"alerts.yaml": alerts(shop)}
+    files |= {f"dashboards/{name}": text for name, text in dashboards(shop).items()}
     assert differences(SHOP / "deploy", files) == []
 
 

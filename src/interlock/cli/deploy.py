@@ -70,6 +70,20 @@ def alerts(directory: Directory = Path(), *, output: Output = None, check: Check
     _conclude(directory, output, check, show, lambda deployment: {"alerts.yaml": rules(deployment)})
 
 
+def dashboards(
+    directory: Directory = Path(), *, output: Output = None, check: Check = False, show: Show = False
+) -> None:
+    """Write Grafana dashboards: one for each service and one for the platform.
+
+    Import them, or have Grafana's provisioning read the directory; they ask for a Prometheus data source.
+
+      interlock deploy dashboards
+    """
+    from interlock.deploy import dashboards as boards
+
+    _conclude(directory, output, check, show, lambda deployment: _below("dashboards", boards(deployment)))
+
+
 def _below(folder: str, files: Mapping[str, str]) -> dict[str, str]:
     return {f"{folder}/{name}": text for name, text in files.items()}
 

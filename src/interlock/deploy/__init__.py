@@ -2,6 +2,7 @@
 
 from interlock.deploy.alerts import alerts
 from interlock.deploy.compose import compose, dockerfile
+from interlock.deploy.dashboards import dashboards
 from interlock.deploy.files import Difference, differences, write
 from interlock.deploy.inputs import DeployError, Deployment, Workload, read_deployment
 from interlock.deploy.kubernetes import kubernetes
@@ -13,6 +14,7 @@ __all__ = [
     "Workload",
     "alerts",
     "compose",
+    "dashboards",
     "differences",
     "dockerfile",
     "kubernetes",

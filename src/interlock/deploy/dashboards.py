@@ -1,0 +1,186 @@
+"""Grafana dashboards: one for each service, one for the platform; rows in the order in which an operator asks."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from interlock.deploy.alerts import FAILED, LEAST_SUCCESS, MOST_ERRORS, MOST_QUOTA, OLDEST_DAYS, SLOWEST
+from interlock.deploy.inputs import Deployment, Workload
+
+SCHEMA = 39
+"""Grafana's version of the dashboard model (Grafana 10.3 and later read it)."""
+
+WIDTH, HEIGHT = 8, 8
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One plot: its question as title, the queries that answer it (legend -> PromQL), and where it turns red."""
+
+    title: str
+    queries: Mapping[str, str]
+    unit: str = "short"
+    red_above: float | None = None
+    red_below: float | None = None
+
+
+def dashboards(deployment: Deployment) -> dict[str, str]:
+    """Return the dashboards as JSON by file name, the same bytes every time."""
+    jobs = "|".join(each.name for each in deployment.workloads)
+    files = {"platform.json": _written(deployment.name, "platform", _platform(jobs))}
+    for workload in deployment.workloads:
+        files[f"{workload.name}.json"] = _written(deployment.name, workload.name, _service(workload))
+    return files
+
+
+def _rate(metric: str, chosen: str, by: str) -> str:
+    return f"sum by ({by}) (rate({metric}{{{chosen}}}[$__rate_interval]))"
+
+
+def _p95(part: str, chosen: str, by: str) -> str:
+    buckets = _rate(f"service_{part}_duration_seconds_bucket", chosen, f"{by}, le" if by else "le")
+    return f"histogram_quantile(0.95, {buckets})"
+
+
+def _share(status: str, chosen: str, by: str) -> str:
+    some = _rate("service_requests_total", f'{chosen}, status=~"{status}"', by)
+    total = _rate("service_requests_total", chosen, by)
+    return f"(({some}) or ({total} * 0)) / ({total} > 0)"
+
+
+def _platform(jobs: str) -> Iterator[Panel]:
+    chosen = f'job=~"{jobs}"'
+    yield Panel(title="Which services are up?", queries={"{{job}}": f"min by (job) (up{{{chosen}}})"}, red_below=1)
+    yield Panel(
+        title="Who fails?",
+        queries={"{{job}}": _share(FAILED, chosen, "job")},
+        unit="percentunit",
+        red_above=MOST_ERRORS,
+    )
+    yield Panel(
+        title="Who is slow (P95)?", queries={"{{job}}": _p95("request", chosen, "job")}, unit="s", red_above=SLOWEST
+    )
+    yield Panel(title="Who is busy?", queries={"{{job}}": _rate("service_requests_total", chosen, "job")}, unit="reqps")
+    yield Panel(
+        title="How much runs at this moment?",
+        queries={"{{job}}": f"sum by (job) (service_requests_in_flight{{{chosen}}})"},
+    )
+    yield Panel(
+        title="What do events wait for (P95 of publishing)?",
+        queries={"{{job}}": _p95("publish", chosen, "job")},
+        unit="s",
+    )
+    yield Panel(
+        title="How much CPU?",
+        queries={"{{job}}": _rate("process_cpu_seconds_total", chosen, "job")},
+    )
+    yield Panel(
+        title="How much memory?",
+        queries={"{{job}}": f"sum by (job) (process_resident_memory_bytes{{{chosen}}})"},
+        unit="bytes",
+    )
+
+
+def _service(workload: Workload) -> Iterator[Panel]:
+    chosen = f'job="{workload.name}"'
+    yield Panel(
+        title="Do calls succeed?",
+        queries={
+            "succeeded": _share("[123]..|OK", chosen, "job"),
+            "failed by our fault": _share(FAILED, chosen, "job"),
+        },
+        unit="percentunit",
+        red_below=LEAST_SUCCESS,
+    )
+    yield Panel(
+        title="How long do they take (P95)?",
+        queries={"{{endpoint}}": _p95("request", chosen, "endpoint")},
+        unit="s",
+        red_above=SLOWEST,
+    )
+    yield Panel(
+        title="How many are there?",
+        queries={"{{method}} {{endpoint}}": _rate("service_requests_total", chosen, "method, endpoint")},
+        unit="reqps",
+    )
+    yield Panel(
+        title="How do they end?",
+        queries={"{{status}}": _rate("service_requests_total", chosen, "status")},
+        unit="reqps",
+    )
+    yield Panel(
+        title="What do they wait for (P95)?",
+        queries={
+            "database": _p95("database", chosen, ""),
+            "other services": _p95("external", chosen, ""),
+            "publishing": _p95("publish", chosen, ""),
+        },
+        unit="s",
+    )
+    yield Panel(
+        title="How do calls to others end?",
+        queries={"{{endpoint}} {{status}}": _rate("service_external_requests_total", chosen, "endpoint, status")},
+        unit="reqps",
+    )
+    yield Panel(
+        title="How much of a limit is used?",
+        queries={"{{endpoint}}": f"max by (endpoint) (service_rate_limit_used_ratio{{{chosen}}})"},
+        unit="percentunit",
+        red_above=MOST_QUOTA,
+    )
+    yield Panel(
+        title="How old are credentials?",
+        queries={"{{credential}}": f"max by (credential) (service_credential_age_seconds{{{chosen}}})"},
+        unit="s",
+        red_above=OLDEST_DAYS * 86400,
+    )
+    yield Panel(
+        title="How much runs at this moment?", queries={"calls": f"sum(service_requests_in_flight{{{chosen}}})"}
+    )
+
+
+def _written(platform: str, name: str, panels: Iterator[Panel]) -> str:
+    document = {
+        "uid": f"{platform}-{name}"[:40],
+        "title": f"{platform}: {name}",
+        "tags": ["interlock", platform],
+        "schemaVersion": SCHEMA,
+        "timezone": "browser",
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [{"name": "datasource", "type": "datasource", "query": "prometheus"}]},
+        "panels": [_panel(number, panel) for number, panel in enumerate(panels)],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _panel(number: int, panel: Panel) -> Mapping[str, Any]:
+    return {
+        "id": number + 1,
+        "type": "timeseries",
+        "title": panel.title,
+        "datasource": _SOURCE,
+        "gridPos": {"x": number % 3 * WIDTH, "y": number // 3 * HEIGHT, "w": WIDTH, "h": HEIGHT},
+        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0, **_thresholds(panel)}, "overrides": []},
+        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
+        "targets": [
+            {"refId": chr(ord("A") + index), "datasource": _SOURCE, "expr": query, "legendFormat": legend}
+            for index, (legend, query) in enumerate(panel.queries.items())
+        ],
+    }
+
+
+def _thresholds(panel: Panel) -> Mapping[str, Any]:
+    steps: Sequence[Mapping[str, Any]]
+    if panel.red_above is not None:
+        steps = [{"color": "green", "value": None}, {"color": "red", "value": panel.red_above}]
+    elif panel.red_below is not None:
+        steps = [{"color": "red", "value": None}, {"color": "green", "value": panel.red_below}]
+    else:
+        return {}
+    return {
+        "thresholds": {"mode": "absolute", "steps": steps},
+        "custom": {"thresholdsStyle": {"mode": "line"}},
+    }
