@@ -18,7 +18,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
 run: $(READY) ## run the shop with a first order placed; Ctrl-C ends it
-	@cd examples/shop && exec ../../$(PY) -m shop $(ARGS)
+	@if [ -t 0 ]; then set -m; fi; cd examples/shop && ../../$(PY) -m shop $(ARGS) # -m: Ctrl-C is the shop's, not make's
 
 test: $(READY) ## run the tests
 	@$(PY) -m pytest $(ARGS)

@@ -1,4 +1,4 @@
-"""The section about our client, against a bare stub of grpc.aio on the same server."""
+"""The section about our client, over gRPC and over Connect, against a bare stub of grpc.aio on the same server."""
 
 import json
 import sys
@@ -8,8 +8,8 @@ from bench.figures import Effort, Goal, Section, ratios
 from bench.load import Measured
 from bench.processes import Cores, Server, output_of, serving
 
-OURS, BARE = "interlock", "grpc.aio stub"
-MODULES = {OURS: "interlock", BARE: "grpc_stub"}
+OURS, BARE, CONNECT = "interlock", "grpc.aio stub", "interlock, Connect"
+MODULES = {OURS: "interlock", BARE: "grpc_stub", CONNECT: "connect"}
 
 
 def client(effort: Effort) -> Section:
@@ -17,7 +17,7 @@ def client(effort: Effort) -> Section:
     section = Section(
         "client",
         "Client: the reference call, CPU of the client's process",
-        f"{AT_ONCE} calls in flight on one connection; the client has one core, the server another",
+        f"{AT_ONCE} calls in flight at a time (gRPC on one connection); the client has one core, the server another",
     )
     measured: dict[str, list[Measured]] = {name: [] for name in MODULES}
     cores = Cores.available()
@@ -30,6 +30,7 @@ def client(effort: Effort) -> Section:
         section.add(name, "CPU", "µs/call", cpu[name])
         section.add(name, "throughput", "calls/s", [each.rate for each in rounds])
     section.add(OURS, "CPU against the bare stub", "×", ratios(cpu[OURS], cpu[BARE]), Goal(1.25, at_most=True))
+    section.add(CONNECT, "CPU against the bare stub", "×", ratios(cpu[CONNECT], cpu[BARE]))
     return section
 
 

@@ -14,7 +14,7 @@ ROWS = (
     ("call",),
     ("listing",),
     ("data",),
-    ("protocols", "events", "resilience", "security", "observability"),
+    ("protocols", "events", "resilience", "security", "observability", "explorer"),
     (
         "app",
         "assembly",
@@ -28,7 +28,7 @@ ROWS = (
         "settings",
         "server",
     ),
-    ("platform", "standards", "guide", "sdk", "bench", "deploy", "console", "testing"),
+    ("platform", "standards", "guide", "sdk", "bench", "deploy", "doctor", "console", "testing"),
     ("cli",),
 )
 
@@ -46,18 +46,22 @@ NEIGHBOURS = {
     ("client", "defaults"): "a client's chains are the stacks",
     ("client", "app"): "the type of an in-process target, for type checkers only",
     ("blocking", "client"): "the twin wraps a client",
+    ("deploy", "platform"): "what is deployed is a platform's services and its gateway",
+    ("security", "resilience"): "failures of one address are counted as its requests are",
     ("server", "settings"): "the runner reads ports, workers and limits",
+    ("testing", "platform"): "the test kit runs whole platforms",
 }
 
 # Third-party libraries have one home; exceptions are named.
 HOMES = {
     "grpc": {"protocols"},
-    "httpx2": {"protocols"},
+    "httpx2": {"testing", "protocols", "security"},
     "opentelemetry": {"observability"},
     "prometheus_client": {"observability"},
     "structlog": {"observability"},
     "joserfc": {"security"},
     "nats": {"events"},
+    "aio_pika": {"events"},
     "sqlalchemy": {"data"},
     "h2corn": {"server"},
     "uvloop": {"server"},
@@ -66,7 +70,10 @@ HOMES = {
     "pydantic_settings": {"settings", "server", "cli"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "yaml": {"deploy", "security"},  # manifests are written, roles files read
     "google": {"contract"},
+    "brotli": {"protocols"},
+    "zstandard": {"protocols"},
 }
 # The contract validates, and generated code names the rules' module.
 HOMES["protovalidate"] = {"contract", "protocols", "defaults", "assembly"}

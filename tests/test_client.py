@@ -76,16 +76,18 @@ def sample() -> Noting:
     return Noting()
 
 
-@pytest.fixture(params=["in process", "network"])
+@pytest.fixture(params=["in process", "gRPC", "Connect"])
 async def client(request: pytest.FixtureRequest, sample: Noting) -> AsyncIterator[SampleServiceClient]:
-    """A client of them, by both transports."""
+    """A client of them, by every transport."""
     app = make(sample)
     if request.param == "in process":
         async with app, SampleServiceClient(app) as connected:
             yield connected
     else:
-        async with serving(app) as address, SampleServiceClient(str(address)) as connected:
-            yield connected
+        async with serving(app) as address:
+            target = address.url if request.param == "Connect" else str(address)
+            async with SampleServiceClient(target) as connected:
+                yield connected
 
 
 # --- views ----------------------------------------------------------------------------------------------------------
@@ -129,10 +131,11 @@ async def test_a_timeout_may_be_as_long_as_it_likes(client: SampleServiceClient,
         assert [each.number async for each in numbers] == [1]
 
 
-def test_a_url_is_no_target() -> None:
-    """A gRPC target is host and port, and whoever gives a URL is told."""
-    with pytest.raises(ValueError, match="host:port"):
-        SampleServiceClient("https://example.test")
+@pytest.mark.parametrize("target", ["ftp://example.test", "grpc://example.test:1", "https://", "http://x?a=b"])
+def test_a_target_says_how_it_is_called(target: str) -> None:
+    """host:port is gRPC, http:// and https:// Connect; any other URL is a mistake, told where it is written."""
+    with pytest.raises(ValueError, match="is no target"):
+        SampleServiceClient(target)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

@@ -17,14 +17,14 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2 as reflection_v1alpha
 from protobuf.wkt.google.protobuf.compiler.plugin_pb import CodeGeneratorRequest, CodeGeneratorResponse
-from protobuf.wkt.google.protobuf.descriptor_pb import FileDescriptorProto, FileDescriptorSet
+from protobuf.wkt.google.protobuf.descriptor_pb import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 
 from interlock.cli.settings import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "src/interlock/contract/protos"
 BUNDLED = ROOT / "src/interlock/contract/gen"
-PROJECTS = ("examples/shop", "tests/sample")
+PROJECTS = ("examples/shop", "tests/sample", "tests/conformance")
 
 
 def reflection_v1() -> bytes:
@@ -52,6 +52,16 @@ def own_descriptors() -> list[FileDescriptorProto]:
         return list(FileDescriptorSet.from_binary(image.read_bytes()).file)
 
 
+def name_in_json(message: DescriptorProto) -> None:
+    """Give every field the JSON name that a compiler would, which a wheel's own descriptors leave out."""
+    for field in message.field:
+        if not field.json_name:
+            first, *rest = field.name.split("_")
+            field.json_name = first + "".join(each[:1].upper() + each[1:] for each in rest)
+    for nested in message.nested_type:
+        name_in_json(nested)
+
+
 def bundled() -> dict[str, str]:
     """Return path -> text of the modules under `interlock.contract.gen`."""
     foreign = [
@@ -65,6 +75,8 @@ def bundled() -> dict[str, str]:
     for binary in foreign:
         proto = FileDescriptorProto.from_binary(binary)
         proto.name = proto.name.replace("grpc_health/", "grpc/health/").replace("grpc_reflection/", "grpc/reflection/")
+        for message in proto.message_type:
+            name_in_json(message)
         files[proto.name] = proto
         wanted.append(proto.name)
     for name in ("any", "duration", "struct", "descriptor"):
@@ -130,7 +142,12 @@ def main() -> int:
         command = [str(interlock), "generate", *(["--check"] if check else [])]
         if subprocess.run(command, cwd=ROOT / project, check=False).returncode:  # noqa: S603 - own paths
             return 1
-    return 0
+    for what in ("kubernetes", "compose", "dockerfile", "alerts", "dashboards"):
+        command = [str(interlock), "deploy", what, *(["--check"] if check else [])]
+        if subprocess.run(command, cwd=ROOT / "examples/shop", check=False).returncode:  # noqa: S603 - own paths
+            return 1
+    command = [str(interlock), "guide", "build", "examples/shop", *(["--check"] if check else [])]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603 - own paths
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from interlock.errors import Violation as Violation
     from interlock.masks import apply_mask as apply_mask
     from interlock.metadata import Metadata as Metadata
-    from interlock.protocols.grpc_client import Tls as Tls
+    from interlock.protocols.client_tls import Tls as Tls
     from interlock.resilience.retry import RetryPolicy as RetryPolicy
     from interlock.security.access import Roles as Roles
     from interlock.security.access import authorize as authorize
@@ -92,7 +92,7 @@ _HOMES = {
     ),
     "masks": ("apply_mask",),
     "metadata": ("Metadata",),
-    "protocols.grpc_client": ("Tls",),
+    "protocols.client_tls": ("Tls",),
     "resilience.retry": ("RetryPolicy",),
     "security.access": ("Roles", "authorize", "load_roles"),
     "security.credentials": ("BearerToken", "ServiceToken"),

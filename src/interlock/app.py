@@ -5,20 +5,21 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from protobuf import DescFile
+from protobuf import DescFile, Message
 
-from interlock.assembly import assemble
+from interlock.assembly import TOKENS, assemble, token_endpoint
 from interlock.call import Cancellation, Handler, compose
+from interlock.contract.asyncapi import asyncapi_json
 from interlock.contract.builtin import operations_of
 from interlock.contract.effective import effective_together
 from interlock.contract.gen.grpc.health.v1 import health_pb
 from interlock.contract.gen.grpc.reflection.v1 import reflection_pb
 from interlock.contract.gen.grpc.reflection.v1alpha import reflection_pb as reflection_alpha_pb
 from interlock.contract.model import Contract, Operation, Service
-from interlock.contract.openapi import openapi_json
+from interlock.contract.openapi import Credentials, openapi_json
 from interlock.contract.stub import Image, ServiceStub
 from interlock.defaults import Placed, insert, served
-from interlock.errors import Error, MethodNotAllowed, RouteNotFound, UnsupportedMediaType
+from interlock.errors import RouteNotFound
 from interlock.events.subscriptions import subscriptions
 from interlock.handlers import bind
 from interlock.messaging import Messaging
@@ -26,15 +27,19 @@ from interlock.metadata import Metadata
 from interlock.observability.health import Check, Health, HealthService
 from interlock.observability.logging import AccessLog
 from interlock.observability.measure import Meter
+from interlock.observability.refusals import Refusals
 from interlock.observability.tracing import Tracing
 from interlock.pages import PROBES, Pages, answer
-from interlock.protocols.grpc_server import CONTENT_TYPES, GrpcServer, Receive, Scope, Send, refuse
+from interlock.protocols.cors import Cors
+from interlock.protocols.heads import HeadLimit, refuse_rpc
 from interlock.protocols.in_process import InProcess
 from interlock.protocols.reflection import Index, ReflectionService
 from interlock.protocols.rest_server import RestServer
 from interlock.protocols.rest_server import refuse as refuse_rest
-from interlock.protocols.serving import Endpoint, InFlight, Limits
+from interlock.protocols.rpc_server import RpcServer
+from interlock.protocols.serving import Endpoint, InFlight, Limits, Receive, Scope, Send
 from interlock.security.access import Roles
+from interlock.security.headers import secured
 from interlock.security.jwks import JwksPage
 
 if TYPE_CHECKING:
@@ -56,7 +61,7 @@ class Mounted:
 
 
 class App:
-    """Handlers of one or more services as one plain ASGI application (gRPC, REST, health, reflection, OpenAPI).
+    """Handlers of one or more services as one plain ASGI application (gRPC, gRPC-Web, Connect, REST, health, …).
 
     Each handler is an object of a generated abstract class, or `Mounted`. `database` is started and stopped with the
     app and holds outbox, inbox and stored answers. `roles`, `verifier` and `tracing` replace what the settings name,
@@ -92,7 +97,13 @@ class App:
 
             settings = Settings()
         self.settings = settings
-        self.limits = Limits(request_bytes=settings.request_bytes, reply_bytes=settings.reply_bytes)
+        self.limits = Limits(
+            request_bytes=settings.request_bytes,
+            reply_bytes=settings.reply_bytes,
+            json_depth=settings.json_depth,
+            query_parameters=settings.query_parameters,
+            heartbeat=settings.stream_heartbeat.total_seconds(),
+        )
         self.in_flight = InFlight()
         self._contracts = _contracts(handlers, settings)
         self.services = [self._service(handler) for handler in handlers]
@@ -109,6 +120,8 @@ class App:
         self._layers = insert(served(self._parts), layers)
         self._on_start = tuple(on_start)
         self._on_stop = tuple(on_stop)
+        self._started = False
+        self._refusals = Refusals(self._parts.metrics, self._parts.meters, self._parts.access_log)
         self._endpoints: dict[str, Endpoint] = {}
         for handler, service in zip(handlers, self.services, strict=True):
             self._serve(handler, service)
@@ -116,11 +129,20 @@ class App:
         self._serve_builtin()
         self._messaging = self._make_messaging(handlers, broker or settings.broker, consuming)
         self.health.checks.update(self._checks(checks or {}))
-        self._grpc = GrpcServer(self.in_flight, self.limits)
-        self._rest = RestServer(self._endpoints.values(), self.in_flight, self.limits)
-        self._pages = Pages(self.health, self.openapi, JwksPage(settings.keys / "jwks.json"))
+        self._rpc = RpcServer(self._endpoints, self.in_flight, self.limits, self._refusals.unmatched)
+        self._rest = RestServer(self._endpoints.values(), self.in_flight, self.limits, self._refusals.unmatched)
+        self._heads = HeadLimit(settings.header_bytes, settings.header_fields)
+        self._front = Cors(self._route, settings.cors_origins) if settings.cors_origins else self._route
+        keys = JwksPage(settings.keys / "jwks.json")
+        self._pages = Pages(self.health, self.openapi, self.asyncapi, keys, docs=settings.docs_in_force)
         self._openapi: bytes | None = None
+        self._asyncapi: bytes | None = None
+        self._tokens = token_endpoint(settings, self._parts.api_keys)
         metrics = self._parts.metrics
+        if self._parts.verifier is not None:
+            self._parts.verifier.measured(metrics)
+        if self._parts.api_keys is not None:
+            self._parts.api_keys.measured(metrics)
         metrics.gauge("service_requests_in_flight", "Calls that run now.", lambda: len(self.in_flight.calls))
 
     # --- building ---------------------------------------------------------------------------------------------------
@@ -154,7 +176,8 @@ class App:
                 self._add(operation, bind(operation, handler, operation.python_name))
 
     def _add(self, operation: Operation, handler: Handler) -> None:
-        self._endpoints[operation.path] = Endpoint(operation, compose(self._layers, operation, handler))
+        chain = compose(self._layers, operation, handler)
+        self._endpoints[operation.path] = Endpoint(operation, chain, self._refusals.of(operation))
 
     def _make_messaging(
         self, handlers: Sequence[Any], broker: "str | Broker", consuming: Iterable[Placed]
@@ -199,28 +222,24 @@ class App:
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
-        metadata = Metadata.from_raw(scope["headers"])
-        path = scope["path"]
-        endpoint = self._endpoints.get(path)
-        content_type = metadata.header(b"content-type") or b""
-        if endpoint is not None and content_type in CONTENT_TYPES and scope["method"] == "POST":
-            await self._grpc(endpoint, metadata, scope, receive, send)
-        elif endpoint is not None or content_type.startswith(b"application/grpc"):
-            await self._not_rpc(endpoint is not None, metadata, scope, send)
-        elif self._pages.has(scope) and scope["method"] in ("GET", "HEAD"):
-            await self._pages(scope, send)
-        else:
-            await self._rest(scope, receive, send)
+        await self._front(scope, receive, send)
 
-    async def _not_rpc(self, known: bool, metadata: Metadata, scope: Scope, send: Send) -> None:
-        if scope["method"] != "POST":
-            error: Error = _not_post()
-        elif known or metadata.header(b"content-type") not in CONTENT_TYPES:
-            error = UnsupportedMediaType("an RPC path takes application/grpc or application/grpc+proto")
-        else:
-            await refuse(RouteNotFound(f"no operation {scope['path'][:200]} here"), send)
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        metadata = Metadata.from_raw(scope["headers"])
+        too_large = self._heads.exceeded(scope)
+        if too_large is not None:
+            refusal = refuse_rpc(too_large, metadata, send)
+            await (refusal or self._rest.refuse(too_large, metadata, scope, receive, send))
             return
-        await refuse_rest(error, metadata, send)
+        rpc = self._rpc(metadata, scope, receive, send)
+        if rpc is not None:
+            await rpc
+        elif self._pages.has(scope) and scope["method"] in ("GET", "HEAD"):
+            await self._pages(scope, secured(send, page=True, tls=scope.get("scheme") == "https"))
+        elif self._tokens is not None and scope["path"] == TOKENS:
+            await self._tokens.serve(scope, receive, send)
+        else:
+            await self._rest(scope, receive, secured(send, page=False, tls=scope.get("scheme") == "https"))
 
     async def operations(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Serve the operations port: `/livez`, `/readyz` (`/health`), `/metrics`."""
@@ -240,17 +259,49 @@ class App:
     def openapi(self) -> bytes:
         """Return the OpenAPI 3.1 document of all services."""
         if self._openapi is None:
-            self._openapi = openapi_json(self.services, images=[each.image for each in self._contracts.values()])
+            taken = Credentials(
+                api_keys=self._parts.api_keys is not None,
+                token_url=TOKENS if self._tokens is not None else "",
+                certificates=self.settings.tls_client_authorities is not None,
+            )
+            images = [each.image for each in self._contracts.values()]
+            title = self.settings.service_name if len(self.services) > 1 else ""
+            self._openapi = openapi_json(self.services, images=images, title=title, credentials=taken)
         return self._openapi
+
+    def asyncapi(self) -> bytes:
+        """Return the AsyncAPI 3.0 document of the events that the services send and receive."""
+        if self._asyncapi is None:
+            self._asyncapi = asyncapi_json(self._contracts.values(), services=self.services)
+        return self._asyncapi
 
     def in_process(self) -> InProcess:
         """Return the transport to this app without sockets; a client given an App as target takes it."""
         return InProcess(self._endpoints.get, self.in_flight, self.limits)
 
+    async def publish(self, event: Message[Any]) -> str:
+        """Send `event` to the broker now, and return its id; for services without a database, and what needs none.
+
+        `tx.publish` sends an event if and only if its transaction commits; this one goes out whatever follows.
+        InvalidEvent for what the contract does not let the app's services publish, BrokerUnavailable, and RuntimeError
+        where the app publishes nothing or is not started.
+        """
+        return await self._messaging.publish(event)
+
     # --- lifecycle --------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open what calls need, run the start hooks, then be ready. What was started is stopped again if one fails."""
+        """Open what calls need, run the start hooks, then be ready. What was started is stopped again if one fails.
+
+        RuntimeError for an app that is started already; one that was stopped may be started again.
+        """
+        if self._started:
+            raise RuntimeError(
+                f"the app of {self.services[0].name} is started already; one `async with app` or one server runs it, "
+                "and a second one needs an app of its own"
+            )
+        self._started = True
+        self.in_flight.closed = False
         try:
             for hook in self._starting():
                 await hook()
@@ -262,19 +313,26 @@ class App:
     def _starting(self) -> list[Hook]:
         parts = self._parts
         own: list[Hook] = [parts.tracing.start, parts.metrics.start]
-        if parts.verifier is not None:
-            own.append(parts.verifier.start)
+        if parts.verifier is not None and not all(each.unauthenticated for each in self._operations()):
+            own.append(parts.verifier.start)  # it tells where there are no keys, which concerns nobody else
         if parts.database is not None:
             own.append(parts.database.start)
         if parts.purge is not None:
             own.append(parts.purge.start)
+        if parts.api_keys is not None:
+            own.append(parts.api_keys.start)
         return [*own, *self._on_start, self._messaging.start]
+
+    def _operations(self) -> list[Operation]:
+        return [operation for service in self.services for operation in service.operations]
 
     def _stopping(self) -> list[Hook]:
         parts = self._parts
         own: list[Hook] = [parts.metrics.stop, parts.tracing.stop]
         if parts.verifier is not None:
             own.insert(0, parts.verifier.close)
+        if parts.api_keys is not None:
+            own.insert(0, parts.api_keys.close)
         if parts.database is not None:
             own.insert(0, parts.database.stop)
         if parts.purge is not None:
@@ -282,8 +340,12 @@ class App:
         return [self._messaging.stop, *reversed(self._on_stop), *own]
 
     async def drain(self, limit: float) -> None:
-        """Stop being ready, let calls and events in flight end within `limit` seconds, then cancel what is left."""
+        """Stop being ready, let calls and events in flight end within `limit` seconds, then cancel what is left.
+
+        New calls in process are refused as UNAVAILABLE from here on; those from outside are the server's to refuse.
+        """
         self.health.drain()
+        self.in_flight.closed = True
         await asyncio.gather(_within(limit, self.in_flight.idle()), self._messaging.drain(limit))
         self.in_flight.cancel(Cancellation.DRAIN)
         await _within(1.0, self.in_flight.idle())
@@ -291,6 +353,8 @@ class App:
     async def stop(self) -> None:
         """Close what `start` opened, each even if one before it failed; the first failure is raised at the end."""
         self.health.serving = False
+        self._started = False
+        self.in_flight.closed = True
         failed: BaseException | None = None
         for hook in self._stopping():
             try:
@@ -309,6 +373,16 @@ class App:
     async def __aexit__(self, *_: object) -> None:
         await self.drain(self.settings.drain_limit.total_seconds())
         await self.stop()
+
+    @property
+    def database(self) -> "Database | None":
+        """The database it was given."""
+        return self._parts.database
+
+    @property
+    def broker(self) -> "Broker | None":
+        """Where its events go; None where it has none."""
+        return self._messaging.broker
 
     @property
     def streaming_paths(self) -> list[str]:
@@ -359,12 +433,6 @@ def _contracts(handlers: Iterable[Any], settings: "Settings") -> dict[object, Co
             images.append(image)
     contracts = effective_together([image.contract for image in images], settings.operations) if images else []
     return {**mounted, **dict(zip(images, contracts, strict=True))}
-
-
-def _not_post() -> MethodNotAllowed:
-    error = MethodNotAllowed("an RPC path takes POST")
-    error.allow = ("POST",)
-    return error
 
 
 async def _within(limit: float, waiting: Coroutine[Any, Any, None]) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protovalidate import Validator
@@ -21,9 +22,15 @@ if TYPE_CHECKING:
     from interlock.data.database import Database
     from interlock.data.idempotency import StoredAnswers
     from interlock.data.purge import Purge
+    from interlock.security.api_keys import AccountStore, ApiKeys
     from interlock.security.mutual_tls import CertificateIdentities
-    from interlock.security.verifier import Verifier
-    from interlock.settings import Settings
+    from interlock.security.token_endpoint import TokenEndpoint
+    from interlock.security.verifier import Trusted, Verifier
+    from interlock.settings import IssuerSettings, Settings
+
+
+TOKENS = "/oauth/token"
+"""Where tokens are given in development."""
 
 
 def assemble(
@@ -44,12 +51,14 @@ def assemble(
     return Parts(
         tracing=tracing if tracing is not None else _tracing(name, settings, metrics),
         metrics=metrics,
+        callers=frozenset((*settings.known_callers, *roles.certificates)),
         meters=meters,
         access_log=_access_log(access_log, settings),
         wheel=Wheel(idle=settings.stream_idle_timeout.total_seconds()),
         validator=Validator(),
         verifier=verifier if verifier is not None else _verifier(settings),
         certificates=_certificates(roles, settings),
+        api_keys=_api_keys(database, settings),
         roles=roles,
         acting=Principal(subject=settings.service_name or name, roles=frozenset(settings.service_roles)),
         limiter=Limiter(workers=settings.workers),
@@ -64,7 +73,7 @@ def _tracing(name: str, settings: "Settings", metrics: Metrics) -> Tracing:
         name,
         endpoint=settings.otlp_endpoint or None,
         ratio=settings.trace_ratio_in_force,
-        heeds_callers=settings.trace_heeds_callers,
+        heeds_callers=settings.trace_heeds_callers is not False,
         environment=settings.environment,
         headers={key: value.get_secret_value() for key, value in settings.otlp_headers.items()},
         sent=metrics.sent,
@@ -72,11 +81,60 @@ def _tracing(name: str, settings: "Settings", metrics: Metrics) -> Tracing:
 
 
 def _verifier(settings: "Settings") -> "Verifier":
-    from interlock.security.tokens import TokenRules  # noqa: PLC0415 - joserfc costs time, wanted where tokens are
+    from interlock.security.algorithms import ALGORITHMS  # noqa: PLC0415 - joserfc costs time, wanted where tokens are
+    from interlock.security.tokens import TokenRules  # noqa: PLC0415
     from interlock.security.verifier import Verifier  # noqa: PLC0415
 
-    rules = TokenRules(issuer=settings.token_issuer, audience=settings.token_audience)
-    return Verifier.at(settings.jwks or settings.keys / "jwks.json", rules)
+    rules = TokenRules(
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        algorithm=ALGORITHMS[settings.token_algorithm],
+    )
+    others = [_trusted(each, settings) for each in settings.issuers.values()]
+    return Verifier.at(settings.jwks or settings.keys / "jwks.json", rules, others=others)
+
+
+def _trusted(given: "IssuerSettings", settings: "Settings") -> "Trusted":
+    from interlock.security.algorithms import ALGORITHMS  # noqa: PLC0415
+    from interlock.security.jwks import discovered  # noqa: PLC0415
+    from interlock.security.tokens import TokenRules  # noqa: PLC0415
+    from interlock.security.verifier import trusted  # noqa: PLC0415
+
+    rules = TokenRules(
+        issuer=given.issuer,
+        audience=given.audience or settings.token_audience,
+        algorithm=ALGORITHMS[given.algorithm],
+        longest=given.longest,
+        roles={said: frozenset(roles) for said, roles in given.roles.items()},
+        untyped=given.untyped,
+    )
+    return trusted(given.jwks or discovered(given.issuer), rules)
+
+
+def _api_keys(database: "Database | None", settings: "Settings") -> "ApiKeys | None":
+    if not settings.accounts:
+        return None
+    from interlock.security.api_keys import ApiKeys  # noqa: PLC0415 - where API keys are taken
+
+    store, own = _accounts(database, settings.accounts)
+    return ApiKeys(store, pepper=settings.accounts_pepper.get_secret_value().encode(), database=own)
+
+
+def _accounts(database: "Database | None", place: str) -> "tuple[AccountStore, Database | None]":
+    """Return where accounts are kept, and the database to open for it where it is not the service's own."""
+    if place != "database" and "://" not in place:
+        from interlock.security.account_file import AccountFile  # noqa: PLC0415
+
+        return AccountFile(Path(place)), None
+    from interlock.data.accounts import StoredAccounts  # noqa: PLC0415 - with SQLAlchemy
+    from interlock.data.database import Database  # noqa: PLC0415
+
+    if place != "database":
+        own = Database(place)
+        return StoredAccounts(own), own
+    if database is None:
+        raise ValueError("INTERLOCK_ACCOUNTS is `database`, and the app has none: name a file, or a database's URL")
+    return StoredAccounts(database), None
 
 
 def _certificates(roles: Roles, settings: "Settings") -> "CertificateIdentities | None":
@@ -85,6 +143,17 @@ def _certificates(roles: Roles, settings: "Settings") -> "CertificateIdentities 
     from interlock.security.mutual_tls import CertificateIdentities  # noqa: PLC0415 - under mutual TLS only
 
     return CertificateIdentities(roles.certificates)
+
+
+def token_endpoint(settings: "Settings", api_keys: "ApiKeys | None") -> "TokenEndpoint | None":
+    """Return what gives tokens for API keys, where the settings ask for it; ValueError where no keys are taken."""
+    if not settings.token_endpoint:
+        return None
+    if api_keys is None:
+        raise ValueError("INTERLOCK_TOKEN_ENDPOINT gives tokens for API keys: set INTERLOCK_ACCOUNTS too")
+    from interlock.security.token_endpoint import TokenEndpoint  # noqa: PLC0415 - in development, where it is wanted
+
+    return TokenEndpoint(api_keys, settings.keys, issuer=settings.token_issuer, audience=settings.token_audience)
 
 
 def _answers(database: "Database | None") -> "StoredAnswers | None":

@@ -49,11 +49,16 @@ class Cancellation(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who asks, once authenticated; `credential` is how, as the next hop could be shown it."""
+    """Who asks, once authenticated; `credential` is how, as the next hop could be shown it.
+
+    `actors` are the services that act for the subject, the latest first, where they show tokens of their own; the roles
+    are the latest one's then.
+    """
 
     subject: str
     issuer: str = ""
     roles: frozenset[str] = frozenset()
+    actors: tuple[str, ...] = ()
     credential: str = field(default="", repr=False)
 
 

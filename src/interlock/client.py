@@ -21,6 +21,8 @@ from interlock.deadline import NEVER, Deadline, monotonic
 from interlock.defaults import Placed, insert, sent
 from interlock.errors import Cancelled, Error
 from interlock.metadata import Metadata
+from interlock.observability.tracing import RESPONSE
+from interlock.protocols.deprecation_notice import Notice
 from interlock.protocols.serving import closing
 from interlock.resilience.budget import RetryBudget
 from interlock.resilience.circuit_breaker import BreakerPolicy, Breakers
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from interlock.app import App
-    from interlock.protocols.grpc_client import Tls
+    from interlock.protocols.client_tls import Tls
+    from interlock.protocols.connect_client import ConnectOptions
 
 Q = TypeVar("Q", bound=Message[Any])
 R = TypeVar("R", bound=Message[Any])
@@ -61,6 +64,16 @@ class Result(Generic[R]):
     attempts: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """An operation as it is called: its composed chain, its timeout in seconds, and who looks whether it is deprecated."""
+
+    operation: Operation
+    handler: Handler
+    timeout: float
+    notice: Notice
+
+
 class _Channel:
     """What the views of one client share: the transport and the chain of each operation, composed once."""
 
@@ -68,26 +81,27 @@ class _Channel:
         self._stub = stub
         self.transport = transport
         self._layers = tuple(layers)
-        self._bound: dict[str, tuple[Operation, Handler, float]] = {}
+        self._bound: dict[str, _Bound] = {}
 
-    def bind(self, rpc: Rpc[Any, Any]) -> tuple[Operation, Handler, float]:
+    def bind(self, rpc: Rpc[Any, Any]) -> _Bound:
         found = self._bound.get(rpc.path)
         if found is None:
             operation = self._stub.operation(rpc)
             handler = compose(self._layers, operation, self.transport.handler(operation))
             timeout = float("inf") if operation.timeout is None else operation.timeout.total_seconds()
-            found = self._bound[rpc.path] = (operation, handler, timeout)
+            found = self._bound[rpc.path] = _Bound(operation, handler, timeout, Notice(operation.path))
         return found
 
 
 class Client:
     """The base of generated clients.
 
-    `target` decides the transport: `host:port` for gRPC, an `App` for calls without sockets, or any `Transport`. `tls`
-    (an `interlock.Tls`) secures the connections; `connections` opens several to spread load over. `credentials` are
-    shown with every call; left out, the token of the caller that is being served travels on. `retries` and `breaker`
-    replace the default policies. `layers` are placed by name (`after`, `before`) in the stack of SENT calls. Use as
-    `async with`, or `close()` it. A client belongs to the event loop that first used it.
+    `target` decides the transport: `host:port` for gRPC, `http://…` or `https://…` for Connect, an `App` for calls
+    without sockets, or any `Transport`. `tls` (an `interlock.Tls`) secures the connections; `connections` opens several
+    for gRPC to spread load over, `connect` (`ConnectOptions`) says how Connect is spoken. `credentials` are shown with
+    every call; left out, the token of the caller that is being served travels on. `retries` and `breaker` replace the
+    default policies. `layers` are placed by name (`after`, `before`) in the stack of SENT calls. Use as `async with`,
+    or `close()` it. A client belongs to the event loop that first used it.
     """
 
     service: ClassVar[ServiceStub]
@@ -99,6 +113,7 @@ class Client:
         credentials: Credentials | None = None,
         tls: "Tls | None" = None,
         connections: int = 1,
+        connect: "ConnectOptions | None" = None,
         retries: RetryPolicy | None = None,
         breaker: BreakerPolicy | None = None,
         layers: Iterable[Placed] = (),
@@ -111,7 +126,7 @@ class Client:
             breakers=Breakers(breaker or BreakerPolicy(), target=name),
             shown=credentials or forwarded(),
         )
-        self._channel = _Channel(self.service, _transport(target, tls, connections), insert(stack, layers))
+        self._channel = _Channel(self.service, _transport(target, tls, connections, connect), insert(stack, layers))
         self._timeout: float | None = None
         self._metadata: tuple[tuple[str, str | bytes], ...] = ()
 
@@ -139,9 +154,10 @@ class Client:
 
     async def call(self, rpc: Rpc[Q, R], request: Q) -> Result[R]:
         """Call a unary operation (`GET_ORDER`) and return message, headers, trailers and the number of attempts."""
-        call, handler = self._begin(rpc, _typed(request, rpc.request_type))
+        call, bound = self._begin(rpc, _typed(request, rpc.request_type))
         call.wants_metadata = True
-        message = await _finish(call, handler)
+        message = await _finish(call, bound.handler)
+        bound.notice.look(call.reply_headers, stacklevel=3)
         return Result(message, call.reply_headers, call.reply_trailers, call.attempts)
 
     async def close(self) -> None:
@@ -154,12 +170,11 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def _begin(self, rpc: Rpc[Any, Any], request: Any) -> tuple[Call, Handler]:
-        operation, handler, timeout = self._channel.bind(rpc)
-        if self._timeout is not None:
-            timeout = self._timeout
+    def _begin(self, rpc: Rpc[Any, Any], request: Any) -> tuple[Call, _Bound]:
+        bound = self._channel.bind(rpc)
+        timeout = bound.timeout if self._timeout is None else self._timeout
         call = Call(
-            operation,
+            bound.operation,
             Metadata(self._metadata),
             Deadline(monotonic() + timeout) if timeout != float("inf") else NEVER,
             Direction.SENT,
@@ -171,39 +186,49 @@ class Client:
             call._request_id = parent.request_id
             if "x-request-id" not in call.metadata:
                 call.metadata.add("x-request-id", parent.request_id)
-        return call, handler
+        if bound.notice.due():
+            call.wants_metadata = True
+        return call, bound
 
     async def forward(self, rpc: Rpc[Any, Any], call: Call) -> Reply:
         """Hand a served call on as it is, for a gateway: its errors come back as they are, its reply metadata too."""
-        sent_call, handler = self._begin(rpc, call.request)
+        sent_call, bound = self._begin(rpc, call.request)
         sent_call.wants_metadata = True
         for name in HANDED_ON:
             for value in call.metadata.get_all(name):
                 sent_call.metadata.add(name, value)
         if rpc.kind.server_streams:
-            return _passed_on(ReplyStream(sent_call, handler), call)
+            return _passed_on(ReplyStream(sent_call, bound.handler), call)
         try:
-            reply = await _finish(sent_call, handler)
+            reply = await _finish(sent_call, bound.handler)
         except Error as error:
             error.received = False
             raise
-        call.reply_headers.raw.extend(sent_call.head)
+        call.reply_headers.raw.extend(pair for pair in sent_call.head if pair[0] != RESPONSE)  # the gateway gives its own
         call.reply_trailers.raw.extend(sent_call.tail)
         return reply  # type: ignore[no-any-return]  # the transport decodes into the reply type
 
     async def _unary(self, rpc: Rpc[Q, R], request: Q) -> R:
-        call, handler = self._begin(rpc, request)
-        return await _finish(call, handler)  # type: ignore[no-any-return]  # the transport decodes into the reply type
+        call, bound = self._begin(rpc, request)
+        reply = await _finish(call, bound.handler)
+        if call._reply_headers is not None:
+            bound.notice.look(call._reply_headers, stacklevel=4)
+        return reply  # type: ignore[no-any-return]  # the transport decodes into the reply type
 
     async def _upload(self, rpc: Rpc[Q, R], requests: AsyncIterable[Q] | Iterable[Q]) -> R:
-        call, handler = self._begin(rpc, _stream(requests, rpc.request_type))
-        return await _finish(call, handler)  # type: ignore[no-any-return]  # the transport decodes into the reply type
+        call, bound = self._begin(rpc, _stream(requests, rpc.request_type))
+        reply = await _finish(call, bound.handler)
+        if call._reply_headers is not None:
+            bound.notice.look(call._reply_headers, stacklevel=4)
+        return reply  # type: ignore[no-any-return]  # the transport decodes into the reply type
 
     def _stream(self, rpc: Rpc[Q, R], request: Q) -> "ReplyStream[R]":
-        return ReplyStream(*self._begin(rpc, request))
+        call, bound = self._begin(rpc, request)
+        return ReplyStream(call, bound.handler, bound.notice)
 
     def _chat(self, rpc: Rpc[Q, R], requests: AsyncIterable[Q] | Iterable[Q]) -> "ReplyStream[R]":
-        return ReplyStream(*self._begin(rpc, _stream(requests, rpc.request_type)))
+        call, bound = self._begin(rpc, _stream(requests, rpc.request_type))
+        return ReplyStream(call, bound.handler, bound.notice)
 
     def _paged(self, rpc: Rpc[Q, R], request: Q, items: str) -> "Paged[R, Any]":
         async def fetch(page_token: str) -> R:
@@ -252,10 +277,11 @@ class ReplyStream(Generic[R]):
     `headers` and `trailers` hold the reply's metadata once the stream has ended.
     """
 
-    def __init__(self, call: Call, handler: Handler) -> None:
+    def __init__(self, call: Call, handler: Handler, notice: Notice | None = None) -> None:
         call.wants_metadata = True
         self._call = call
         self._handler = handler
+        self._notice = notice
         self._replies: AsyncIterator[Any] | None = None
         self._over = False
 
@@ -283,6 +309,8 @@ class ReplyStream(Generic[R]):
         except StopAsyncIteration:
             self._over = True
             call.end()
+            if self._notice is not None:
+                self._notice.look(call.reply_headers, stacklevel=3)
             raise
         except BaseException as raised:
             self._over = True
@@ -364,11 +392,18 @@ async def _stream(requests: AsyncIterable[Q] | Iterable[Q], expected: type[Q]) -
             yield _typed(request, expected)
 
 
-def _transport(target: "str | App | Transport", tls: "Tls | None", connections: int) -> Transport:
+def _transport(
+    target: "str | App | Transport", tls: "Tls | None", connections: int, connect: "ConnectOptions | None"
+) -> Transport:
     if isinstance(target, str):
-        if "://" in target:
-            raise ValueError(f"{target!r} is a URL; a gRPC target is host:port")
+        if target.startswith(("http://", "https://")):
+            from interlock.protocols.connect_client import ConnectTransport  # noqa: PLC0415 - httpx2 only where used
+
+            return ConnectTransport(target, tls=tls, options=connect)
         from interlock.protocols.grpc_client import GrpcTransport  # noqa: PLC0415 - grpcio only where it is used
+
+        if "://" in target:
+            raise ValueError(f"{target!r} is no target; write host:port for gRPC, http:// or https:// for Connect")
 
         return GrpcTransport(target, tls=tls, connections=connections)
     in_process = getattr(target, "in_process", None)

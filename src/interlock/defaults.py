@@ -12,6 +12,7 @@ from interlock.data.unit import unit_of_work
 from interlock.events.attempts import Redelivery, attempts
 from interlock.events.dead_letters import dead_letter
 from interlock.events.inbox import inbox
+from interlock.observability.deprecation import deprecation
 from interlock.observability.logging import AccessLog, log
 from interlock.observability.measure import Meter, metrics, metrics_of_caller
 from interlock.observability.metrics import Metrics
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from interlock.data.purge import Purge
     from interlock.events.broker import Broker
     from interlock.resilience.budget import RetryBudget
+    from interlock.security.api_keys import ApiKeys
     from interlock.security.mutual_tls import CertificateIdentities
     from interlock.security.verifier import Verifier
 
@@ -70,12 +72,14 @@ class Parts:
 
     tracing: Tracing
     metrics: Metrics
+    callers: frozenset[str]
     meters: Sequence[Meter]
     access_log: AccessLog | None
     wheel: Wheel
     validator: Validator
     verifier: "Verifier | None"
     certificates: "CertificateIdentities | None"
+    api_keys: "ApiKeys | None"
     roles: Roles
     acting: Principal
     limiter: Limiter
@@ -96,7 +100,9 @@ def served(parts: Parts) -> list[Named]:
         # from here on time runs; before the body is read, so that a slow sender is cut off too
         Named("deadline", deadline(parts.wheel)),
         # who asks decides what follows; on the head alone, before a byte of the body is read
-        Named("authenticate", authenticate(parts.verifier, parts.certificates)),
+        Named("authenticate", authenticate(parts.verifier, parts.certificates, parts.api_keys)),
+        # knows who calls; callers who are refused further in are told too
+        Named("deprecation", deprecation(parts.metrics, parts.callers)),
         # per principal, so behind authenticate; before anything is paid for the call
         Named("limit", rate_limit(parts.limiter)),
         # behind the limit, so that a refused caller is limited too

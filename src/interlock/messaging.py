@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from protobuf import Message
 
 from interlock.call import Handler, compose
 from interlock.contract.model import Event, Operation, Service
@@ -42,15 +44,18 @@ class Messaging:
         self._ours = isinstance(broker, str)
         self._relay: Relay | None = None
         self._consumers: list[Consumer] = []
+        self._publisher: Publisher | None = None
+        self._started = False
         publishes = any(each.publishes for each in services)
         if not publishes and not any(subscribed):
             return
         self.broker = open_broker(broker) if isinstance(broker, str) else broker
+        if publishes:
+            self._publisher = Publisher(services, events, layers=published(parts), broker=self.broker)
         if publishes and parts.database is not None:
             from interlock.events import relay  # noqa: PLC0415 - with SQLAlchemy, where there is a database
 
-            publisher = Publisher(services, events, layers=published(parts), broker=self.broker)
-            parts.database.publisher = publisher
+            parts.database.publisher = self._publisher
             self._relay = relay.Relay(parts.database, self.broker)
         stack = insert(consumed(parts, self.broker, Redelivery()), layers)
         for group in filter(None, subscribed):
@@ -63,10 +68,19 @@ class Messaging:
             return
         if self._ours:
             await self.broker.start()
+        self._started = True
         if self._relay is not None:
             await self._relay.start()
         for consumer in self._consumers:
             await consumer.start()
+
+    async def publish(self, event: Message[Any]) -> str:
+        """Send `event` to the broker now; return its id."""
+        if self._publisher is None:
+            raise RuntimeError("this app publishes no events; declare them at its service: `publishes: …`")
+        if not self._started:
+            raise RuntimeError("the app is not started, so its broker takes no events")
+        return await self._publisher.publish(event)
 
     async def drain(self, limit: float) -> None:
         """Take no more events, and let what runs end within `limit` seconds."""
@@ -74,6 +88,7 @@ class Messaging:
 
     async def stop(self) -> None:
         """Flush the outbox and let go of the broker, if it is ours; each even if one before it failed."""
+        self._started = False
         stops: list[Callable[[], Awaitable[None]]] = [consumer.stop for consumer in self._consumers]
         if self._relay is not None:
             stops.append(self._relay.stop)

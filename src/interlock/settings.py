@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -69,6 +69,21 @@ def _names(value: object) -> object:
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 """Several names: "a,b"."""
 
+def _origins(value: object) -> object:
+    from interlock.protocols.cors import check_origin  # noqa: PLC0415 - only where origins are named
+
+    names = _names(value)
+    if not isinstance(names, list | tuple) or not names:
+        return names
+    found = tuple(check_origin(str(each)) for each in names)
+    if "*" in found and len(found) > 1:
+        raise ValueError("* is every origin; name no other beside it")
+    return found
+
+
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
+"""Several origins of scripts: "https://a.example,https://b.example", or "*"."""
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -104,6 +119,20 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+class IssuerSettings(BaseModel):
+    """Another issuer whose tokens are believed, such as an OpenID Connect provider."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: str = Field(min_length=1)
+    audience: str = ""
+    jwks: str = ""
+    algorithm: Literal["RS256", "ES256", "EdDSA"] = "RS256"
+    roles: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    longest: Duration = timedelta(hours=24)
+    untyped: bool = False
+
+
 class Settings(BaseSettings):
     """What a process of Interlock reads. Subclass it to add a service's own fields."""
 
@@ -129,6 +158,9 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=1024, description="Worker processes that share the ports.")
     environment: Literal["development", "production"] = Field(
         default="development", description="In production a worker that hangs is replaced."
+    )
+    docs: bool | None = Field(
+        default=None, description="Whether /docs shows the API, to be read and tried; empty: in development only."
     )
     drain_limit: Duration = Field(
         default=timedelta(seconds=30),
@@ -170,6 +202,8 @@ class Settings(BaseSettings):
     reply_bytes: ByteSize = Field(default=4 << 20, description="The largest reply message.")
     header_bytes: ByteSize = Field(default=16 << 10, description="The largest header block of a request.")
     header_fields: int = Field(default=100, ge=1, description="The most header fields of a request.")
+    json_depth: int = Field(default=100, ge=1, le=200, description="The deepest nesting of a JSON body.")
+    query_parameters: int = Field(default=100, ge=1, description="The most query parameters of a REST request.")
     header_timeout: Duration = Field(
         default=timedelta(seconds=10), description="How long a request head may take to arrive."
     )
@@ -179,6 +213,10 @@ class Settings(BaseSettings):
     stream_idle_timeout: Duration = Field(
         default=timedelta(minutes=5),
         description="How long a client stream or a streamed reply may be silent; 0: for ever.",
+    )
+    stream_heartbeat: Duration = Field(
+        default=timedelta(seconds=15),
+        description="How long server-sent events are silent before a comment keeps proxies awake; 0: never.",
     )
     keep_alive: Duration = Field(default=timedelta(minutes=2), description="How long an idle connection is kept open.")
     max_connections: int = Field(
@@ -192,6 +230,14 @@ class Settings(BaseSettings):
         default=4 << 20, ge=65535, description="How much of all unread uploads is held for one connection."
     )
 
+    cors_origins: Origins = Field(
+        default=(),
+        description="Origins whose scripts may call from a browser: https://a.example,https://b.example, or *; empty: off.",
+    )
+    known_callers: Names = Field(
+        default=(), description="Services that are counted by name as callers of what is deprecated; the rest is other."
+    )
+
     keys: Path = Field(
         default=Path("var/keys"), description="Directory of the keys that sign tokens; `interlock keys new` makes it."
     )
@@ -200,15 +246,37 @@ class Settings(BaseSettings):
     )
     token_issuer: str = Field(default="service-auth", min_length=1, description="Who must have issued a token (iss).")
     token_audience: str = Field(default="microservices", min_length=1, description="For whom a token must be (aud).")
+    token_algorithm: Literal["RS256", "ES256", "EdDSA"] = Field(
+        default="RS256", description="The one signature that tokens of token_issuer may have, and that new keys make."
+    )
+    token_endpoint: bool = Field(
+        default=False, description="Whether POST /oauth/token gives tokens for API keys; in development only."
+    )
+    issuers: dict[str, IssuerSettings] = Field(
+        default_factory=dict,
+        description='Other issuers by a name: {"corp": {"issuer": "https://…", "roles": {"scope:orders": ["clerk"]}}}.',
+    )
+    accounts: str = Field(
+        default="",
+        description="Where service accounts and API keys are: a file, database (the service's), a URL; empty: none.",
+    )
+    accounts_pepper: SecretStr = Field(
+        default=SecretStr(""), description="A secret that is hashed with each API key, the same in all workers."
+    )
+    acts_as: Literal["caller", "service"] = Field(
+        default="caller",
+        description="What the next service is shown: the caller's token, or the service's own that names the caller.",
+    )
     roles: Path | None = Field(
         default=None,
-        description="Roles file (TOML or JSON): what each role permits; without it no role permits anything.",
+        description="Roles file (YAML, TOML or JSON): what each role permits; without it no role permits anything.",
     )
     service_name: str = Field(default="", description="Who this service is in tokens of its own; empty: it has none.")
     service_roles: Names = Field(default=(), description="Roles in this service's own tokens: a,b.")
 
     broker: str = Field(
-        default="embedded:var/broker.db", description="Where events go: embedded:FILE or nats://HOST:PORT."
+        default="embedded:var/broker.db",
+        description="Where events go: embedded:FILE, nats://HOST:PORT or amqp://HOST:PORT.",
     )
 
     otlp_endpoint: str = Field(default="", description="Collector of traces (http://host:4318); empty: none.")
@@ -219,8 +287,9 @@ class Settings(BaseSettings):
         le=1,
         description="Share of new traces that is sampled; empty: all in development, else 0.01.",
     )
-    trace_heeds_callers: bool = Field(
-        default=True, description="Whether a caller's sampling decision stands; off where anybody may call."
+    trace_heeds_callers: bool | None = Field(
+        default=None,
+        description="Whether a caller's sampling decision stands; empty: yes, but for a gateway in production.",
     )
 
     operations: dict[str, dict[str, Any]] = Field(
@@ -228,6 +297,11 @@ class Settings(BaseSettings):
         description='Contract overrides by operation: {"api.order.v1.OrderService/GetOrder": {"timeout": "5s"}}.',
     )
     upstreams: dict[str, str] = Field(default_factory=dict, description="Addresses of neighbours, by name.")
+
+    @property
+    def docs_in_force(self) -> bool:
+        """Whether the page `/docs` is there."""
+        return self.environment == "development" if self.docs is None else self.docs
 
     @property
     def trace_ratio_in_force(self) -> float:
@@ -248,8 +322,9 @@ class Settings(BaseSettings):
             keys=self.keys,
             issuer=self.token_issuer,
             audience=self.token_audience,
+            delegated=True,  # also for callers who came with an API key or a certificate
         )
-        return forwarded(own)
+        return own if self.acts_as == "service" else forwarded(own)
 
     def upstream(self, name: str) -> str:
         """Return the address of the neighbour called `name`; `MissingUpstream` tells how to set it."""
@@ -270,6 +345,8 @@ class Settings(BaseSettings):
             raise ValueError(f"TLS needs both tls_certificate and tls_key; {PREFIX}{missing.upper()} is missing")
         if self.tls_client_authorities is not None and self.tls_certificate is None:
             raise ValueError(f"mutual TLS needs a server certificate too: set {PREFIX}TLS_CERTIFICATE and _TLS_KEY")
+        if self.token_endpoint and self.environment == "production":
+            raise ValueError(f"{PREFIX}TOKEN_ENDPOINT is for development; elsewhere name an issuer in {PREFIX}ISSUERS")
         if self.port and self.port == self.operations_port and self.host == self.operations_host:
             raise ValueError(
                 f"port and operations_port are both {self.port}; set {PREFIX}OPERATIONS_PORT to another, or to 0"

@@ -68,7 +68,7 @@ def test_its_own_tests_pass(tmp_path: Path) -> None:
         ["make", "test"], cwd=made, env=environment, capture_output=True, text=True, check=False, timeout=100
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "3 passed" in result.stdout
+    assert "4 passed" in result.stdout
     assert not (made / ".venv").exists()
 
 

@@ -104,15 +104,20 @@ def test_the_matrix_of_access(tmp_path: Path) -> None:
 def test_why_a_role_may_or_may_not(tmp_path: Path) -> None:
     """The decision is explained; the exit code is 0 where the role may, 1 where not, 2 for no such method."""
     (tmp_path / "roles.toml").write_text('[roles]\nwhisperer = ["sample:*"]\nother = []\n')
-    given = ("access", SAMPLE, "--roles", "roles.toml", "--why")
-    may = run(*given, "whisperer", "Whisper")
+    given = ("access", SAMPLE, "--roles", "roles.toml")
+
+    def why(role: str, method: str) -> Result:
+        return run(*given, "--role", role, "--method", method)
+
+    may = why("whisperer", "Whisper")
     assert (may.exit_code, may.stdout) == (
         0,
         "yes: Whisper needs sample:whisper, and whisperer holds it, by sample:*\n",
     )
-    assert run(*given, "other", "sample.v1.SampleService/Whisper").exit_code == 1
-    assert run(*given, "whisperer", "Shout").exit_code == 2
-    unknown = run(*given, "boss", "Whisper")
+    assert why("other", "sample.v1.SampleService/Whisper").exit_code == 1
+    assert why("whisperer", "Shout").exit_code == 2
+    assert run(*given, "--role", "other").exit_code == 2
+    unknown = why("boss", "Whisper")
     assert unknown.exit_code == 1
     assert "there are: other, whisperer" in unknown.stderr
 

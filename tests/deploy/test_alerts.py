@@ -62,7 +62,7 @@ GOOD = [
     *durations("0.05"),
     *level("up", UP, 1),
     *level("service_rate_limit_used_ratio", 'job="orders", endpoint="/a"', 0.5),
-    *level("service_credential_age_seconds", 'job="orders", credential="signing key"', 30 * 86400),
+    *level("service_key_age_seconds", 'job="orders", issuer="service-auth", kid="k"', 30 * 86400),
 ]
 BAD = {
     "ServiceDown": level("up", UP, 0),
@@ -70,7 +70,7 @@ BAD = {
     "ErrorRatioHigh": calls(90, failed=10),
     "ResponseSlow": durations("5.0"),
     "QuotaNearlyUsed": level("service_rate_limit_used_ratio", 'job="orders", endpoint="/a"', 0.95),
-    "CredentialOld": level("service_credential_age_seconds", 'job="orders", credential="signing key"', 100 * 86400),
+    "CredentialOld": level("service_key_age_seconds", 'job="orders", issuer="service-auth", kid="k"', 100 * 86400),
     "ErrorBudgetBurns": calls(75, failed=25),
     "LatencyObjectiveMissed": durations("5.0"),
 }

@@ -68,6 +68,16 @@ class BrokerSuite:
     async def broker(self, make: Callable[[], Awaitable[Broker]]) -> Broker:
         return await make()
 
+    async def know(self, broker: Broker, *groups: str) -> None:
+        """Have groups subscribe for the first time, where a broker keeps nothing for groups that it does not know."""
+        if broker.features.keeps_history:
+            return
+
+        async def know(group: str) -> None:
+            await (await broker.subscribe(group, TYPES)).close()
+
+        await asyncio.gather(*map(know, groups))
+
     @asynccontextmanager
     async def member(self, broker: Broker, group: str = "orders") -> AsyncIterator[Subscription]:
         subscription = await broker.subscribe(group, TYPES)
@@ -116,6 +126,7 @@ class BrokerSuite:
 
     async def test_every_group_gets_every_event(self, broker: Broker) -> None:
         """Groups do not take events from each other."""
+        await self.know(broker, "payments")
         await broker.publish([event("o-1")])
         async with self.member(broker, "orders") as one, self.member(broker, "payments") as two:
             assert await drained(one, 1) == await drained(two, 1) == [b"o-1:0"]
@@ -128,7 +139,9 @@ class BrokerSuite:
             assert await nothing_comes(member)
 
     async def test_an_id_is_stored_once(self, broker: Broker) -> None:
-        """An event published again, after an answer was lost, has no second delivery."""
+        """An event published again, after an answer was lost, has no second delivery, where the broker knows ids."""
+        if not broker.features.knows_ids:
+            pytest.skip("this broker does not know ids: what is published again comes again, and the inbox drops it")
         sent = event("o-1")
         await broker.publish([sent])
         await broker.publish([sent, event("o-1", number=2)])
@@ -233,6 +246,7 @@ class BrokerSuite:
 
     async def test_events_for_one_group_reach_no_other(self, broker: Broker) -> None:
         """An event published for a group comes again to that group alone, though its id is known."""
+        await self.know(broker, "payments")
         sent = event("o-1")
         await broker.publish([sent])
         async with self.member(broker, "orders") as one, self.member(broker, "payments") as two:

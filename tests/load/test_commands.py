@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from interlock import Call
 from interlock.cli.bench import bench
 from interlock.cli.call import call
+from interlock.security.keys import new_keys
 from interlock.server import Address, serving
 from tests.sample.gen.sample.v1.sample_pb import SlowRequest, SlowResponse
 from tests.sample.handlers import Sample, make
@@ -90,13 +91,13 @@ async def test_a_reply_is_printed_as_json_with_the_names_of_the_contract(address
 async def test_a_stream_is_a_line_of_json_each(address: Address) -> None:
     """An error behind them is told, and what came stays."""
     code, output, messages = await run("call", address, "CountUp", '{"count": 5, "fail_after": 2}')
-    assert code == 1
+    assert code == 64 + 5
     assert [json.loads(line) for line in output.splitlines()] == [{"number": 1}, {"number": 2}]
     assert messages.splitlines()[0] == "NOT_FOUND: nothing after 2"
 
 
 async def test_an_error_is_told_with_all_it_says(address: Address) -> None:
-    """Code, message, reason, fields, when to come again: exit 1, and nothing on the output."""
+    """Code, message, reason, fields, when to come again: the exit code says which, and nothing is on the output."""
     request = {
         "code": 8,
         "message": "too many",
@@ -105,7 +106,7 @@ async def test_an_error_is_told_with_all_it_says(address: Address) -> None:
         "violations": [{"field": "items[0].sku", "description": "is gone"}],
     }
     code, output, messages = await run("call", address, "Fail", json.dumps(request), "--contract", IMAGE)
-    assert (code, output) == (1, "")
+    assert (code, output) == (64 + 8, "")
     assert messages.splitlines() == [
         "RESOURCE_EXHAUSTED: too many",
         "reason: OUT_OF_STOCK (sample.v1.SampleService)",
@@ -119,15 +120,58 @@ async def test_options_reach_the_call(address: Address, sample: Heard, tmp_path:
     (tmp_path / "token").write_text("s3cret-token\n")
     token = ("--token", f"@{tmp_path}/token", "--metadata", "x-test-who=me")
     code, output, messages = await run("call", address, "Slow", '{"seconds": 30}', "--timeout", "200ms", *token)
-    assert (code, output) == (1, "")
+    assert (code, output) == (64 + 4, "")
     assert messages.startswith("DEADLINE_EXCEEDED")
     assert "s3cret" not in messages
     assert sample.heard == [("Bearer s3cret-token", "me")]
 
 
+async def test_a_url_is_called_over_connect(address: Address, sample: Heard) -> None:
+    """The contract comes by reflection from the same port; streams and errors are told as over gRPC."""
+    code, output, messages = await run("call", address.url, "Echo", '{"text": "hé"}', "--timing")
+    assert (code, json.loads(output)["text"]) == (0, "hé")
+    assert [each.split()[0] for each in messages.strip().split("  ")] == ["contract", "first", "end"]
+    code, output, messages = await run("call", address.url, "CountUp", '{"count": 5, "fail_after": 2}')
+    assert (code, len(output.splitlines())) == (64 + 5, 2)
+    assert messages.startswith("NOT_FOUND: nothing after 2")
+
+
+async def test_scripts_get_one_document(address: Address) -> None:
+    """With --json the outcome is JSON, whatever it is: reply or replies, error, metadata, times."""
+    code, output, messages = await run("call", address, "CountUp", '{"count": 5, "fail_after": 2}', "--json", "--timing")
+    document = json.loads(output)
+    assert (code, messages) == (64 + 5, "")
+    assert (document["code"], document["replies"]) == ("NOT_FOUND", [{"number": 1}, {"number": 2}])
+    assert document["error"]["message"] == "nothing after 2"
+    assert document["headers"]["x-test-counting"] == ["up"]
+    assert document["milliseconds"].keys() == {"contract", "first reply", "end"}
+    code, output, _ = await run("call", address.url, "Echo", '{"text": "x"}', "--json", "--contract", IMAGE)
+    assert (code, json.loads(output)["reply"]["text"]) == (0, "x")
+
+
+async def test_the_environment_may_hold_the_token(
+    address: Address, sample: Heard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without --token it is INTERLOCK_TOKEN, or one minted for INTERLOCK_SERVICE_NAME; keys that are missing are told."""
+    arguments = ("call", address, "Slow", '{"seconds": 0}', "--contract", IMAGE)
+    monkeypatch.setitem(ENVIRONMENT, "INTERLOCK_TOKEN", "from-outside")
+    assert (await run(*arguments))[0] == 0
+    assert sample.heard == [("Bearer from-outside", None)]
+    monkeypatch.delitem(ENVIRONMENT, "INTERLOCK_TOKEN")
+    monkeypatch.setitem(ENVIRONMENT, "INTERLOCK_SERVICE_NAME", "billing")
+    monkeypatch.setitem(ENVIRONMENT, "INTERLOCK_KEYS", str(tmp_path / "keys"))
+    code, _, messages = await run(*arguments)
+    assert code == 2
+    assert "no token could be had from the environment" in messages
+    new_keys(tmp_path / "keys")
+    assert (await run(*arguments))[0] == 0
+    assert (sample.heard[-1][0] or "").startswith("Bearer ey")
+
+
 @pytest.mark.parametrize(
     "arguments,told",
     [
+        (("127.0.0.1:1", "Echo", "--authorities", "ca.pem"), "has no TLS"),
         (("127.0.0.1", "Echo"), "lacks a port"),
         (("127.0.0.1:1", "Echo"), "127.0.0.1:1 does not tell its contract"),
         (("127.0.0.1:1", "Ecoh", "--contract", IMAGE), "did you mean 'Echo'"),

@@ -12,7 +12,7 @@ import pytest
 
 from interlock import errors
 from interlock.call import Call, Cancellation, current_call
-from interlock.protocols.rest_server import JSON, accepts
+from interlock.protocols.rest_fields import preferred
 from interlock.protocols.serving import Limits
 from tests.protocols.orders import Orders, contract, message
 
@@ -138,7 +138,7 @@ async def test_a_reply_past_its_limit_is_an_error_of_the_service() -> None:
 async def test_accept_is_heeded(accept: str, status: int) -> None:
     answer = await Orders().ask("GET", "/api/v1/orders/o-1", headers=[("accept", accept)])
     assert answer.status == status
-    assert accepts(accept.encode(), JSON) == (status == 200)
+    assert (preferred(accept.encode(), (b"application/json",)) is not None) == (status == 200)
 
 
 ERRORS = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.Error)]
@@ -217,11 +217,11 @@ async def test_a_path_that_nothing_serves() -> None:
     assert orders.calls == []
 
 
-@pytest.mark.parametrize("verb", ["HEAD", "OPTIONS", "TRACE", "get", "QUERY", "X" * 1000])
+@pytest.mark.parametrize("verb", ["TRACE", "get", "QUERY", "X" * 1000])
 async def test_a_path_without_the_method_tells_which_it_has(verb: str) -> None:
     answer = await Orders().ask(verb, "/api/v1/orders/o-1")
     assert (answer.status, answer.error["code"]) == (405, "METHOD_NOT_ALLOWED")
-    assert answer.header("allow") == "DELETE, GET, PATCH, PUT"
+    assert answer.header("allow") == "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"
     assert len(answer.body) < 500
 
 
@@ -257,7 +257,6 @@ async def test_the_call_is_there_while_it_runs_and_ended_once() -> None:
     [
         (Cancellation.DEADLINE, 504),
         (Cancellation.DRAIN, 503),
-        (Cancellation.CLIENT_GONE, 499),
         (Cancellation.PARENT, 499),
     ],
 )
@@ -276,7 +275,7 @@ async def test_a_server_that_cancels_the_task_ends_the_call_as_its_caller_gave_u
     task = asyncio.create_task(orders.ask("GET", "/api/v1/orders/o-1"))
     await asyncio.sleep(0.01)
     task.cancel()
-    assert (await task).status == 499
+    assert (await task).silent
     assert [type(each) for each in orders.ended] == [errors.Cancelled]
     assert orders.in_flight.calls == set()
 

@@ -197,7 +197,8 @@ async def test_patch_changes_what_the_body_names(media_type: str) -> None:
     }  # fmt: skip
     answer = await orders.ask("PATCH", "/api/v1/orders/o-1", body, headers=[("content-type", media_type)])
     assert answer.status == 200
-    paths = ["customer_id", "shipping_address.city", "note", "labels", "items"]
+    labels = "labels.a" if "merge" in media_type else "labels"
+    paths = ["customer_id", "shipping_address.city", "note", labels, "items"]
     assert list(orders.request.update_mask.paths) == paths
     assert not orders.request.order.has_field("note")
 
@@ -225,7 +226,7 @@ async def test_an_explicit_mask_wins() -> None:
         ({"content-type": "application/merge-patch+json"}, 415),
         ({"content-type": "application/x-www-form-urlencoded"}, 415),
         ({"content-type": ""}, 415),
-        ({"content-encoding": "br"}, 415),
+        ({"content-encoding": "compress"}, 415),
         ({"content-encoding": "identity"}, 201),
     ],
 )
@@ -287,7 +288,7 @@ async def test_a_caller_who_leaves_while_sending_cancels_the_call() -> None:
         "type": "http", "method": "POST", "path": "/api/v1/orders", "headers": [(b"content-type", b"application/json")]
     }  # fmt: skip
     answer = await exchange(orders.server, scope, [])
-    assert answer.status == 499
+    assert answer.silent
     assert isinstance(orders.ended[0], Cancelled)
 
 

@@ -79,8 +79,8 @@ def test_the_order_of_routes_does_not_matter() -> None:
 
 def test_a_path_knows_its_methods() -> None:
     made = router(*ROUTES, "DELETE /v1/orders/{id}")
-    assert made.methods("/v1/orders/o-1") == ("DELETE", "GET")
-    assert made.methods("/v1/orders/o-1:cancel") == ("POST",)
+    assert made.methods("/v1/orders/o-1") == ("DELETE", "GET", "HEAD", "OPTIONS")
+    assert made.methods("/v1/orders/o-1:cancel") == ("OPTIONS", "POST")
     assert made.methods("/nowhere") == ()
 
 

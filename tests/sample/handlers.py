@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from interlock import App, Call, NotFound, Violation, current_call
+from interlock import App, Call, InvalidArgument, NotFound, Violation, current_call
 from interlock.errors import error_class
 from interlock.settings import Settings
 from tests.sample.gen.sample.v1.sample_pb import (
@@ -82,8 +82,11 @@ class Sample(SampleService):
     async def list_things(self, request: ListThingsRequest, call: Call) -> ListThingsResponse:
         """List by name."""
         names = sorted(self.things)
-        start = int(request.page_token or 0)
-        end = start + (request.page_size or 50)
+        token = request.page_token or "0"
+        if not (token.isascii() and token.isdigit()):
+            raise InvalidArgument(violations=[Violation(field="page_token", description="is none of ours")])
+        start = int(token[:9])
+        end = start + min(request.page_size or 50, 1000)
         return ListThingsResponse(
             things=[self.things[name] for name in names[start:end]],
             next_page_token=str(end) if end < len(names) else "",

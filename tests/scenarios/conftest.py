@@ -12,10 +12,11 @@ from interlock.server import serving
 from tests.sample.gen.sample.v1.sample_rpc import SampleServiceClient
 from tests.sample.handlers import Sample, make
 from tests.scenarios.doors import Door, Grpcio, Rest, Typed
+from tests.scenarios.foreign_doors import FOREIGN_DOORS, foreign_door
 
 ONCE = RetryPolicy(retries=0)  # scenarios are about single calls
-DOORS = ("in process", "client", "grpcio", "rest")
-RPC_DOORS = ("in process", "client", "grpcio")
+RPC_DOORS = ("in process", "client", "grpcio", *FOREIGN_DOORS)
+DOORS = (*RPC_DOORS, "rest")
 TYPED_DOORS = ("in process", "client")
 
 
@@ -52,6 +53,9 @@ async def opened_door(name: str, app: App) -> AsyncIterator[Door]:
             options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
             async with aio.insecure_channel(str(address), options) as channel:
                 yield Grpcio(channel)
+        elif name in FOREIGN_DOORS:
+            async with foreign_door(name, address) as door:
+                yield door
         else:
             async with httpx2.AsyncClient(base_url=address.url) as client:
                 yield Rest(client)

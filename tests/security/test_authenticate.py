@@ -194,7 +194,7 @@ async def test_other_tokens_are_refused(
         await principal(verifier_at(directory / JWKS, Clock()), f"Bearer {token}")
     assert raised.value.message == REFUSED
     assert raised.value.__cause__ is None
-    told = [record.getMessage() for record in caplog.records if record.name == "interlock.security"]
+    told = [record.getMessage() for record in caplog.records if record.name == "interlock.audit"]
     assert len(told) == 1
     assert told[0].startswith("/sample.v1.SampleService/Whisper refused a call of this process: ")
     assert reason in told[0].removeprefix("/sample.v1.SampleService/Whisper refused a call of this process: ")
@@ -222,9 +222,13 @@ async def test_other_schemes_and_several_headers_are_refused(directory: Path, ke
         assert raised.value.message == REFUSED
 
 
-async def test_open_operations_have_no_such_layer(directory: Path) -> None:
-    """An operation open to anybody is left out, so it costs nothing and a bad token does not matter."""
-    assert authenticate(None)(SAMPLE_SERVICE.operation(ECHO)) is None
+async def test_open_operations_are_open_to_anybody(directory: Path) -> None:
+    """For an operation open to anybody a bad token does not matter, and nobody is anybody there."""
+    operation = SAMPLE_SERVICE.operation(ECHO)
+    call = Call(operation, Metadata([("authorization", "Bearer bad"), ("x-user-id", "admin")]))
+    await compose([authenticate(verifier_at(directory / JWKS, Clock()))], operation, answer)(call)
+    assert call.principal is None
+    assert "x-user-id" not in call.metadata
 
 
 async def test_without_keys_everything_is_closed(tmp_path: Path, keys: KeySet) -> None:

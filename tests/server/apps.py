@@ -57,3 +57,8 @@ def unsettled() -> App:
 def never_ready() -> App:
     """Start for longer than anybody waits."""
     return App(Answering(), settings=Settings(), on_start=[lambda: asyncio.sleep(60)])
+
+
+def own_port() -> App:
+    """Say too late where to listen."""
+    return App(Answering(), settings=Settings(port=9))

@@ -239,3 +239,13 @@ async def test_a_taken_port_is_named_with_the_setting(tmp_path: Path, setting: s
             assert f"port {port} on 127.0.0.1 is taken" in process.output
             assert f"INTERLOCK_{setting.upper()}" in process.output
             assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_settings_that_come_too_late_are_told_of(tmp_path: Path, workers: str) -> None:
+    """A port given inside `make()` is not listened on, and that is said once, with what to do."""
+    with serving_process(tmp_path, "tests.server.apps:own_port", "--workers", workers) as process:
+        await process.ready()
+        assert (await process.get("/health")).status_code == 200
+        assert process.output.count("port=9, which is ignored") == 1
+        assert "INTERLOCK_PORT" in process.output

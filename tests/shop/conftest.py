@@ -1,13 +1,11 @@
 """The shop's services on empty databases, and tokens for them."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from interlock import App
-from interlock.security.keys import KeySet, new_keys
-from interlock.security.tokens import Issuer
+from interlock.testing import Keyring, Surroundings
 from shop import customers, inventory, orders, store
 from shop.config import ShopSettings
 from shop.gen.api.customer.v1.customer_rpc import CustomerServiceClient
@@ -19,34 +17,22 @@ class Shop:
     """The order service with its neighbours in process."""
 
     orders: App
-    issuer: Issuer
+    keys: Keyring
 
     def token(self, role: str) -> str:
         """Return a token of somebody with that role."""
-        return self.issuer.mint(f"a {role}", [role])
-
-
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KeySet]:
-    """Keys for all tests, and where they are."""
-    directory = tmp_path_factory.mktemp("keys") / "keys"
-    return directory, new_keys(directory)
+        return self.keys.token(role, subject=f"a {role}")
 
 
 @pytest.fixture
-def shop_settings(tmp_path: Path, keys: tuple[Path, KeySet]) -> ShopSettings:
+def shop_settings(surroundings: Surroundings) -> ShopSettings:
     """Settings of services that keep everything below a directory of the test."""
-    return ShopSettings(
-        keys=keys[0],
-        database_url=f"sqlite:///{tmp_path}/{{name}}.db",
-        broker=f"embedded:{tmp_path}/broker.db",
-        log_level="error",
-        service_name="orders",
-    )
+    with surroundings.around({"log_level": "error"}):
+        return ShopSettings(service_name="orders")
 
 
 @pytest.fixture
-def shop(shop_settings: ShopSettings, keys: tuple[Path, KeySet]) -> Shop:
+def shop(shop_settings: ShopSettings, keys: Keyring) -> Shop:
     """The order service; customers and inventory are started with it."""
     known, stock = customers.make(shop_settings), inventory.make(shop_settings)
     database = shop_settings.database("orders", store.metadata)
@@ -62,4 +48,4 @@ def shop(shop_settings: ShopSettings, keys: tuple[Path, KeySet]) -> Shop:
         on_start=[known.start, stock.start],
         on_stop=[known.stop, stock.stop],
     )
-    return Shop(app, Issuer(keys=keys[1], name=shop_settings.token_issuer, audience=shop_settings.token_audience))
+    return Shop(app, keys)

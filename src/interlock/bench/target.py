@@ -6,19 +6,25 @@ from ipaddress import ip_address
 
 from interlock.bench.plan import Refused
 
-_TARGET = re.compile(r"(?:(https?)://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._\-]+)(?::([0-9]{1,5}))?/?\Z")
+_TARGET = re.compile(r"(?:(https?|grpcs)://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._\-]+)(?::([0-9]{1,5}))?/?\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A gRPC target; `str()` is `host:port`."""
+    """Where and how calls go: over gRPC, or over Connect for the URL of a host. `str()` is `host:port`."""
 
     host: str
     port: int
     secure: bool
+    connect: bool = False
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The URL of the host, for Connect."""
+        return f"{'https' if self.secure else 'http'}://{self}"
 
     @property
     def loopback(self) -> bool:
@@ -30,20 +36,27 @@ class Target:
 
 
 def read_target(text: str) -> Target:
-    """Read `host:port`, or the URL of a host: `https` means TLS, and port 443 where none is given (`http`: 80).
+    """Read `host:port` (gRPC), `grpcs://host` (gRPC over TLS), or `http://host`, `https://host` (Connect).
+
+    Where a scheme comes without a port it is 443, for `http` 80.
 
     Refused for anything else, gRPC's other schemes of names included.
     """
     found = _TARGET.match(text)
     if found is None:
-        raise Refused(f"{text!r} is no target; write host:port, http://host:port or https://host")
+        raise Refused(
+            f"{text!r} is no target; write host:port or grpcs://host for gRPC, "
+            f"http://host:port or https://host for Connect"
+        )
     scheme, host, port = found.groups()
     if port is None and scheme is None:
         raise Refused(f"{text!r} lacks a port; write {text}:8080")
-    number = int(port) if port is not None else 443 if scheme == "https" else 80
+    number = int(port) if port is not None else 80 if scheme == "http" else 443
     if not 1 <= number <= 65535:
         raise Refused(f"{number} is no port")
-    return Target(host=host.strip("[]"), port=number, secure=scheme == "https")
+    return Target(
+        host=host.strip("[]"), port=number, secure=scheme in ("https", "grpcs"), connect=scheme in ("http", "https")
+    )
 
 
 def refuse_foreign(target: Target, *, owned: bool) -> None:

@@ -42,6 +42,12 @@ COMMANDS = (
     Command("bench", "interlock.cli.bench:bench", "Send load and hold it against the declared objectives."),
     Command("guide build", "interlock.cli.guide:build", "Write the project's integration guide."),
     Command("guide verify", "interlock.cli.guide:verify", "Execute the guide's examples against a service."),
+    Command("doctor", "interlock.cli.doctor:doctor", "Find what keeps a service from working."),
+    Command("deploy kubernetes", "interlock.cli.deploy:kubernetes", "Write Kubernetes manifests."),
+    Command("deploy compose", "interlock.cli.deploy:compose", "Write a Compose file."),
+    Command("deploy dockerfile", "interlock.cli.deploy:dockerfile", "Write a Dockerfile."),
+    Command("deploy alerts", "interlock.cli.deploy:alerts", "Write Prometheus rules."),
+    Command("deploy dashboards", "interlock.cli.deploy:dashboards", "Write Grafana dashboards."),
     Command("up", "interlock.cli.up:up", "Run a platform: its services and its gateway."),
     Command("show contract", "interlock.cli.show:contract", "Services, operations, routes and rules of a contract."),
     Command("show access", "interlock.cli.access:access", "Which role may call which operation."),
@@ -50,13 +56,31 @@ COMMANDS = (
     Command("keys list", "interlock.cli.keys:list_", "List the published keys."),
     Command("keys token", "interlock.cli.keys:token", "Print a fresh token."),
     Command("keys verify", "interlock.cli.keys:verify", "Tell whether a token is taken, or why not."),
+    Command("keys certs", "interlock.cli.keys:certs", "Make a local authority and certificates for mutual TLS."),
+    Command("accounts create", "interlock.cli.accounts:create", "Make a service account."),
+    Command("accounts list", "interlock.cli.accounts:list_", "List the service accounts."),
+    Command("accounts disable", "interlock.cli.accounts:disable", "Let no key of an account count any more."),
+    Command("accounts enable", "interlock.cli.accounts:enable", "Let the keys of a disabled account count again."),
+    Command("accounts key", "interlock.cli.accounts:key", "Make an API key and print it."),
+    Command("accounts keys", "interlock.cli.accounts:keys", "List API keys."),
+    Command("accounts revoke", "interlock.cli.accounts:revoke", "Let an API key count no more."),
+    Command("show openapi", "interlock.cli.openapi:openapi", "The REST side of a contract as an OpenAPI document."),
+    Command("show asyncapi", "interlock.cli.events:asyncapi", "The events of a contract as an AsyncAPI document."),
+    Command("events dead-letters list", "interlock.cli.events:list_", "List what services gave up."),
+    Command("events dead-letters show", "interlock.cli.events:show", "Print one dead letter, with its event."),
+    Command("events dead-letters replay", "interlock.cli.events:replay", "Send dead letters to their service again."),
+    Command("events dead-letters discard", "interlock.cli.events:discard", "Remove dead letters for good."),
     Command("show settings", "interlock.cli.settings:settings", "Every setting, its value and its default."),
 )
 
 GROUPS = {
     "show": "Print what Interlock knows of a service.",
-    "keys": "Keys that sign tokens, and tokens.",
+    "keys": "Keys that sign tokens, tokens, and certificates.",
+    "accounts": "Service accounts and their API keys.",
     "guide": "The project's integration guide.",
+    "deploy": "Files that run a platform elsewhere.",
+    "events": "What is between services: events and those given up.",
+    "events dead-letters": "Events that a service gave up: look at them, send them again, or remove them.",
 }
 
 
@@ -86,7 +110,8 @@ def build(given: Sequence[str]) -> typer.Typer:
         text = _formatted(getdoc(function) or "") if asked else command.help
         (groups[group] if group else app).command(name, help=text, short_help=command.help)(function)
     for name, sub in groups.items():
-        app.add_typer(sub, name=name, help=GROUPS[name])
+        outer, _, last = name.rpartition(" ")
+        (groups[outer] if outer else app).add_typer(sub, name=last, help=GROUPS[name])
     return app
 
 

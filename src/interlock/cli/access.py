@@ -28,17 +28,16 @@ def access(
     roles: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The roles file; by default what the settings say.")
     ] = None,
-    why: Annotated[
-        tuple[str, str] | None, typer.Option(metavar="ROLE METHOD", help="Tell why that role may call it, or not.")
-    ] = None,
+    role: Annotated[str | None, typer.Option("--role", help="With --method: tell why it may call it, or not.")] = None,
+    method: Annotated[str | None, typer.Option("--method", help="With --role: the operation.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Print which role may call which operation of a contract.
 
-    Exits 1 with --why where the role may not.
+    Exits 1 with --role and --method where the role may not.
 
       interlock show access
-      interlock show access --why clerk CreateOrder
+      interlock show access --role clerk --method CreateOrder
       interlock show access src/shop/gen/contract.binpb --roles roles.toml --json
     """
     from interlock.contract.find import find_image
@@ -48,8 +47,11 @@ def access(
     contract = load(find_image(target, Path.cwd()))
     try:
         held = load_roles(roles or _configured())
-        if why is not None:
-            _explain(contract, held, *why)
+        if role is not None or method is not None:
+            if role is None or method is None:
+                typer.echo("--role and --method go together", err=True)
+                raise typer.Exit(2)
+            _explain(contract, held, role, method)
             return
     except RolesError as error:
         typer.echo(str(error), err=True)

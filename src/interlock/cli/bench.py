@@ -19,7 +19,7 @@ _LOAD = "How much is sent"
 
 
 def bench(  # noqa: PLR0917 - typer makes options of parameters
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="host:port, or https://host:port for TLS.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="host:port or grpcs://…; http(s)://… for Connect.")],
     rate: Annotated[float, typer.Option(help="Requests a second.", rich_help_panel=_LOAD)],
     seconds: Annotated[float, typer.Option(help="For how long, at most 3600.", rich_help_panel=_LOAD)],
     method: Annotated[
@@ -113,10 +113,10 @@ def _part(job: Job, start: "Start") -> Share:
 async def _measure(job: Job, start: "Start") -> Share:
     from interlock.bench import Run, find_operation, goals, only_operation, requests_of, sender
 
-    plan, metadata = job.plan, metadata_of(job.connection)
+    plan, metadata = job.plan, await metadata_of(job.connection)
     transport = job.connection.transport()
     try:
-        contract = await read_contract(job.connection, transport, metadata)
+        contract = await read_contract(job.connection, metadata)
         operation = find_operation(contract, job.method) if job.method is not None else only_operation(contract)
         requests = requests_of(operation, job.request)
         limit = operation.timeout.total_seconds() if operation.timeout is not None else plan.end

@@ -5,6 +5,8 @@ from interlock.contract.generate import NotGenerated
 from interlock.contract.mistakes import ContractError
 from interlock.contract.project import ProjectError
 from interlock.contract.scaffold import CannotMake
+from interlock.events.broker import BrokerUnavailable
+from interlock.events.dead_letters import CannotReplay, UnknownLetter
 
 EXIT_CODES: dict[type[Exception], int] = {
     ContractError: 1,
@@ -12,6 +14,9 @@ EXIT_CODES: dict[type[Exception], int] = {
     ProjectError: 2,
     NoContract: 2,
     CannotMake: 2,
+    BrokerUnavailable: 1,
+    UnknownLetter: 1,
+    CannotReplay: 1,
 }
 
 

@@ -22,25 +22,38 @@ class _Configured:
     keys: Path
     issuer: str
     audience: str
+    algorithm: str
 
 
 def new(
     keys: Directory = None,
-    bits: Annotated[int, typer.Option(min=2048, max=8192, help="Length of the RSA key.")] = 2048,
+    bits: Annotated[int, typer.Option(min=2048, max=8192, help="Length of an RSA key.")] = 2048,
+    algorithm: Annotated[
+        str | None, typer.Option(help="RS256, ES256 or EdDSA; by default what the settings say.")
+    ] = None,
 ) -> None:
-    """Make a directory with a fresh key that signs tokens (RS256).
+    """Make a directory with a fresh key that signs tokens.
 
-    The private key is readable for its owner alone; jwks.json beside it is what services verify with.
+    The private key is readable for its owner alone; jwks.json beside it is what services verify with. A service takes
+    one kind of signature (INTERLOCK_TOKEN_ALGORITHM), whatever a token says of itself.
 
       interlock keys new
       interlock keys new --keys /etc/shop/keys
+      INTERLOCK_TOKEN_ALGORITHM=ES256 interlock keys new
     """
+    from interlock.security.algorithms import ALGORITHMS
     from interlock.security.keys import JWKS, new_keys
 
-    directory = _configured(keys).keys
+    configured = _configured(keys)
+    directory = configured.keys
     with _told():
-        made = new_keys(directory, bits=bits)
-    typer.echo(f"made key {made.kid}")
+        family = ALGORITHMS.get(algorithm or configured.algorithm)
+        if family is None:
+            raise ValueError(f"--algorithm is one of {', '.join(ALGORITHMS)}")
+        made = new_keys(directory, algorithm=family, bits=bits)
+    typer.echo(f"made key {made.kid} ({made.algorithm})")
+    if family.name != configured.algorithm:
+        typer.echo(f"services take it with INTERLOCK_TOKEN_ALGORITHM={family.name}")
     typer.echo(f"  private  {directory / made.kid}.pem  (keep it secret)")
     typer.echo(f"  public   {directory / JWKS}")
     typer.echo("next: TOKEN=$(interlock keys token --subject me --role ROLE)")
@@ -127,7 +140,7 @@ def token(
     configured = _configured(keys)
     with _told():
         issuer = Issuer(keys=load_keys(configured.keys), name=configured.issuer, audience=configured.audience)
-        minted = issuer.mint(subject, role or (), audience=audience, lifetime=_duration(lifetime))
+        minted = issuer.mint(subject, role or (), audience=audience, lifetime=duration(lifetime))
     typer.echo(minted)
 
 
@@ -148,6 +161,7 @@ def verify(
     import asyncio
 
     from interlock.errors import Unavailable
+    from interlock.security.algorithms import ALGORITHMS
     from interlock.security.keys import JWKS
     from interlock.security.refused import CredentialRefused
     from interlock.security.tokens import TokenRules
@@ -159,7 +173,10 @@ def verify(
     for line in _described(text):
         typer.echo(line)
     with _told():
-        verifier = Verifier.at(place, TokenRules(issuer=configured.issuer, audience=configured.audience))
+        rules = TokenRules(
+            issuer=configured.issuer, audience=configured.audience, algorithm=ALGORITHMS[configured.algorithm]
+        )
+        verifier = Verifier.at(place, rules)
     try:
         asyncio.run(verifier.verify(b"Bearer " + text.encode("utf-8")))
     except (CredentialRefused, Unavailable) as refused:
@@ -169,6 +186,47 @@ def verify(
         )
         raise typer.Exit(1) from refused
     typer.echo("it verifies")
+
+
+def certs(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="What to make certificates for, a file each.")
+    ] = None,
+    directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where they go.")] = Path("var/certs"),
+    also: Annotated[
+        list[str] | None, typer.Option("--san", help="Another name in it: DNS name, IP address, spiffe:// URI.")
+    ] = None,
+    trust_domain: Annotated[
+        str, typer.Option(help="Puts spiffe://DOMAIN/NAME into each, which is who it is then.")
+    ] = "",
+    days: Annotated[int, typer.Option(min=1, max=825, help="How long they count.")] = 90,
+) -> None:
+    """Make a local certificate authority, once, and certificates of it for services and clients.
+
+    Each serves both ends of mutual TLS. Run it again to renew them: running services follow within seconds, without a
+    call refused. Give out authority.pem; authority.key signs whatever somebody wants, so keep it secret.
+
+      interlock keys certs orders gateway --san localhost --san 127.0.0.1
+      interlock keys certs orders --trust-domain shop
+
+    A service shows one with INTERLOCK_TLS_CERTIFICATE=var/certs/orders.pem and INTERLOCK_TLS_KEY=var/certs/orders.key,
+    and lets in only who shows one with INTERLOCK_TLS_CLIENT_AUTHORITIES=var/certs/authority.pem.
+    """
+    from interlock.security.certificates import AUTHORITY, CertificateError, issue, new_authority
+
+    try:
+        if not (directory / f"{AUTHORITY}.pem").exists():
+            typer.echo(f"made the authority {new_authority(directory)}")
+        for name in names or ():
+            own = [f"spiffe://{trust_domain}/{name}"] if trust_domain else []
+            certificate, key = issue(directory, name, [name, *(also or ()), *own], lifetime=timedelta(days=days))
+            typer.echo(f"made {certificate} and {key.name}")
+    except CertificateError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    except OSError as error:
+        typer.echo(f"{error.filename}: {error.strerror}", err=True)
+        raise typer.Exit(1) from error
 
 
 def _described(token: str) -> Iterator[str]:
@@ -209,10 +267,12 @@ def _configured(keys: Path | None) -> _Configured:
         keys or Path(getattr(settings, "keys", "var/keys")),
         getattr(settings, "token_issuer", "service-auth"),
         getattr(settings, "token_audience", "microservices"),
+        getattr(settings, "token_algorithm", "RS256"),
     )
 
 
-def _duration(text: str) -> timedelta:
+def duration(text: str) -> timedelta:
+    """Return the length of time that an option gives ("90d"); ValueError if it is none."""
     from pydantic import TypeAdapter, ValidationError
 
     from interlock.settings import Duration

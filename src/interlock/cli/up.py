@@ -1,11 +1,13 @@
 """`interlock up`: a whole platform on this machine."""
 
 import asyncio
-import signal
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from interlock.server import Address
 
 
 def up(
@@ -21,14 +23,17 @@ def up(
       interlock up shop.platform:platform
       interlock up shop.platform:platform --split --port 9000
     """
-    sys.exit(asyncio.run(_up(target, split, host, port)))
+    try:
+        sys.exit(asyncio.run(_up(target, split, host, port)))
+    except KeyboardInterrupt:  # while it started, or for the second time
+        sys.exit(130)
 
 
 async def _up(target: str, split: bool, host: str, port: int) -> int:
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
 
-    from interlock.platform import run_here, run_split
+    from interlock.platform import interruption, run_here, run_split
     from interlock.platform.platform import NoPlatform, load
     from interlock.security.keys import ensure_keys
     from interlock.server import StartError
@@ -38,12 +43,10 @@ async def _up(target: str, split: bool, host: str, port: int) -> int:
         platform = load(target)
         ensure_keys(ProcessSettings().keys)
         run = run_split if split else run_here
-        async with run(platform, host=host, port=port) as running:
-            typer.echo(f"gateway    {running.gateway.url}  ({running.gateway.url}/openapi.json)")
-            for name, address in running.services.items():
-                typer.echo(f"{name:<10} {address}")
+        async with run(platform, host=host, port=port, told=_told):
+            stop = interruption()
             typer.echo("Ctrl-C stops")
-            await _interrupted()
+            await stop.wait()
     except (NoPlatform, StartError, OSError) as error:
         typer.echo(f"interlock: {error}", err=True)
         return 1
@@ -53,8 +56,5 @@ async def _up(target: str, split: bool, host: str, port: int) -> int:
     return 0
 
 
-async def _interrupted() -> None:
-    stop = asyncio.Event()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(each, stop.set)
-    await stop.wait()
+def _told(name: str, address: "Address") -> None:
+    typer.echo(f"{name:<10} {address.url}" + (f"  ({address.url}/openapi.json)" if name == "gateway" else ""))

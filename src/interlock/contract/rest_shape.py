@@ -24,6 +24,7 @@ from interlock.contract.model import HttpBinding, Operation
 
 WELL_KNOWN = "google.protobuf."
 EMPTY = "google.protobuf.Empty"
+HTTP_BODY = "google.api.HttpBody"
 FIELD_MASK = "google.protobuf.FieldMask"
 UPDATE_MASK = "update_mask"
 NAMED_AS_TEXT = frozenset(
@@ -152,6 +153,43 @@ def success_status(operation: Operation, binding: HttpBinding) -> int:
     return 200
 
 
+def etag_field(operation: Operation, binding: HttpBinding) -> DescField | None:
+    """Return the field `string etag` of the resource that a route replies with: what the header `ETag` says."""
+    if operation.kind.server_streams or page_field(operation.reply_type.desc()) is not None:
+        return None
+    field = data_field(operation, binding)
+    return _etag_of(operation.reply_type.desc() if field is None else plain_message_of(field))
+
+
+def reads_etag(operation: Operation, binding: HttpBinding) -> bool:
+    """Tell whether a route answers `If-None-Match` (RFC 9110 §13.1.2)."""
+    return binding.verb == "GET" and etag_field(operation, binding) is not None
+
+
+def given_etag(operation: Operation, binding: HttpBinding) -> tuple[DescField, ...]:
+    """Return the path of the request's field that `If-Match` fills: the resource's `etag` in the body, else its own.
+
+    Empty where the route takes no such precondition.
+    """
+    request = operation.request_type.desc()
+    if binding.verb not in ("PUT", "PATCH", "DELETE", "POST") or creates(operation, binding):
+        return ()
+    if binding.body not in ("", "*") and (inside := _etag_of(body_message(operation, binding))) is not None:
+        return (resolve(request, binding.body)[0], inside)
+    own = _etag_of(request)
+    return (own,) if own is not None else ()
+
+
+def writes_etag(operation: Operation, binding: HttpBinding) -> bool:
+    """Tell whether a route answers `If-Match` (RFC 9110 §13.1.1)."""
+    return bool(given_etag(operation, binding))
+
+
+def _etag_of(message: DescMessage | None) -> DescField | None:
+    field = _fields_by_name(message).get("etag") if message is not None else None
+    return field if field is not None and element_of(field) is ScalarType.STRING and not is_repeated(field) else None
+
+
 @dataclass(frozen=True, slots=True)
 class QueryField:
     """One query parameter: its full name (`filter.city`) and the fields along it."""
@@ -201,3 +239,37 @@ def _query_fields(
         above_it = {each.parent.type_name for each in fields}
         if inner is not None and len(fields) < depth and inner.type_name not in above_it:
             yield from _query_fields(inner, fields, bound, depth)
+
+
+def holds_raw_body(operation: Operation, binding: HttpBinding) -> bool:
+    """Tell whether a route's body is bytes of any media type: its field is `bytes`, or a `google.api.HttpBody`."""
+    if not binding.body:
+        return False
+    request = operation.request_type.desc()
+    if binding.body == "*":
+        return request.type_name == HTTP_BODY
+    field = resolve(request, binding.body)[0]
+    if (message := message_of(field)) is not None:
+        return message.type_name == HTTP_BODY
+    return not is_repeated(field) and element_of(field) == ScalarType.BYTES
+
+
+def raw_reply_field(operation: Operation, binding: HttpBinding) -> DescField | None:
+    """Return the reply's field that is sent as a file (`google.api.HttpBody`), None where that is the whole reply."""
+    return resolve(operation.reply_type.desc(), binding.response_body)[0] if binding.response_body else None
+
+
+def sends_raw_body(operation: Operation, binding: HttpBinding) -> bool:
+    """Tell whether a route's reply is a file: a `google.api.HttpBody`, of its own media type and without envelope."""
+    field = raw_reply_field(operation, binding)
+    message = operation.reply_type.desc() if field is None else message_of(field)
+    return message is not None and message.type_name == HTTP_BODY
+
+
+def must_be_conditional(operation: Operation, binding: HttpBinding) -> bool:
+    """Tell whether a route refuses what neither `If-Match` nor its body makes conditional (RFC 6585 §3).
+
+    That is where the etag it takes is REQUIRED (AIP-203).
+    """
+    fields = given_etag(operation, binding)
+    return bool(fields) and FieldBehavior.REQUIRED in behaviors(fields[-1])

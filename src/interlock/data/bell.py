@@ -14,6 +14,10 @@ class Bell:
 
     async def ring(self) -> None:
         """Wake all who wait."""
+        self.strike()
+
+    def strike(self) -> None:
+        """Wake all who wait, from a callback."""
         self.heard += 1
         for waiting in self._waiting:
             if not waiting.done():

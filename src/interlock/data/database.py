@@ -8,20 +8,24 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from protobuf import Message
-from sqlalchemy import ColumnElement, Double, MetaData, cast, func, literal, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Double, MetaData, cast, func, literal
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from interlock.call import current_call
 from interlock.data.bell import Bell
-from interlock.data.engines import Engines, Isolation, Options, make_engines, read_url
+from interlock.data.engines import Engines, Isolation, Options, read_url, url_of
 from interlock.data.failures import translated
-from interlock.data.listener import Listener
 from interlock.data.page_keys import PageKeys
+from interlock.data.pool import Pool, Pooled
+from interlock.data.probe import probe
 from interlock.data.tables import chassis
+from interlock.data.tidings import Tidings
 from interlock.data.transaction import Block, Transaction
 from interlock.data.unit import ATTEMPTS, Conflict, open_scope, pause, to_end
+from interlock.data.wires import PostgresWire
 from interlock.deadline import monotonic
+from interlock.errors import Error, Unavailable
 
 log = logging.getLogger("interlock.data")
 
@@ -47,7 +51,7 @@ class Database:
 
     def __init__(
         self,
-        url: str,
+        url: str | AsyncEngine,
         *,
         metadata: MetaData | None = None,
         pool_size: int = 10,
@@ -56,10 +60,13 @@ class Database:
         isolation: Isolation = "repeatable read",
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self._url = read_url(url)
+        self._foreign = url if isinstance(url, AsyncEngine) else None
+        self._url = url_of(url) if isinstance(url, AsyncEngine) else read_url(url)
         self.metadata = metadata
         self.is_postgresql = self._url.drivername == "postgresql+asyncpg"
         self.publisher: Publisher | None = None
+        self.measure: Callable[[float], None] = _unmeasured
+        """Told the seconds of each statement."""
         self.outbox_bell = Bell()
         self.page_keys = PageKeys(self)
         self._options = Options(
@@ -70,7 +77,9 @@ class Database:
         )
         self._clock = clock
         self._engines: Engines | None = None
-        self._listener: Listener | None = None
+        self._tidings = Tidings(self, self._url)
+        self.relays = False
+        """Whether this process sends the outbox: then no other need be told of its news."""
 
     def __repr__(self) -> str:
         return f"Database({self._url.render_as_string(hide_password=True)!r})"
@@ -82,10 +91,10 @@ class Database:
 
         Unavailable if the database does not answer.
         """
-        self._engines = make_engines(self._url, self._options)
+        self._engines = Engines(self._url, self._options, self._foreign)
         try:
-            if not self.is_postgresql:
-                await self._switch_to_wal()
+            if not self.is_postgresql and self._foreign is None:
+                await self._switch_to_wal(self._engines)
             await self._make_tables(self._engines)
             await self.page_keys.rotate()
         except BaseException:
@@ -94,9 +103,7 @@ class Database:
 
     async def stop(self) -> None:
         """Close every connection."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            await listener.stop()
+        await self._tidings.stop()
         engines, self._engines = self._engines, None
         if engines is not None:
             await engines.dispose()
@@ -105,6 +112,15 @@ class Database:
         """Return if the database answers, Unavailable else; for readiness."""
         async with Block(self, read_only=True, durable=True) as tx:
             await tx.execute("SELECT 1")
+
+    async def probe(self) -> float:
+        """Return the database's clock (epoch seconds), started or not, making nothing; Unavailable says why not."""
+        return await probe(self._url)
+
+    @property
+    def shown(self) -> str:
+        """The URL without its password."""
+        return self._url.render_as_string(hide_password=True)
 
     async def __aenter__(self) -> "Database":
         await self.start()
@@ -115,36 +131,42 @@ class Database:
 
     async def _make_tables(self, engines: Engines) -> None:
         """Make what is missing; of workers that start at once each waits for the one before, and sees its tables."""
+        pooled = await self._taken(engines.writer)
         try:
-            async with engines.writer.connect() as connection:
-                if self.is_postgresql:
-                    # a snapshot from before the lock would not show what was made meanwhile
-                    _ = await connection.execution_options(isolation_level="READ COMMITTED")
-                    await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-                for metadata in (chassis, self.metadata):
-                    if metadata is not None:
-                        await connection.run_sync(metadata.create_all)
-                await connection.commit()
+            if isinstance(pooled.wire, PostgresWire):
+                # a snapshot from before the lock would not show what was made meanwhile
+                await pooled.wire.command(f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_LOCK})")
+            else:
+                await pooled.wire.begin(read_only=False, durable=True)
+            for metadata in (chassis, self.metadata):
+                if metadata is not None:
+                    await pooled.connection.run_sync(metadata.create_all)
+            await pooled.wire.commit()
         except (SQLAlchemyError, OSError) as error:
             raise translated(error) or error from error
+        finally:
+            await engines.writer.give(pooled)
 
-    async def _switch_to_wal(self) -> None:
+    async def _switch_to_wal(self, engines: Engines) -> None:
         """Switch the file to write-ahead logging, which needs it for itself for a moment and does not wait for it."""
-        assert self._engines is not None  # noqa: S101 - called by start
         until = monotonic() + self._options.busy_timeout
         while True:
+            pooled = await self._taken(engines.writer)
             try:
-                async with self._engines.writer.connect() as connection:
-                    raw = (await connection.get_raw_connection()).driver_connection
-                    assert raw is not None  # noqa: S101 - it is connected
-                    await (await raw.execute("PRAGMA journal_mode=WAL")).close()
+                await pooled.wire.fetch(("PRAGMA journal_mode=WAL", ()))
                 return
-            except (SQLAlchemyError, OSError) as error:
-                raise translated(error) or error from error
-            except Exception:  # sqlite3's own, through the driver
+            except Error:
                 if monotonic() > until:
                     raise
-                await asyncio.sleep(0.02)
+            finally:
+                await engines.writer.give(pooled)
+            await asyncio.sleep(0.02)
+
+    async def _taken(self, pool: Pool) -> Pooled:
+        try:
+            return await pool.take()
+        except (SQLAlchemyError, OSError) as error:
+            raise translated(error) or error from error
 
     # --- transactions -----------------------------------------------------------------------------------------------
 
@@ -180,37 +202,24 @@ class Database:
 
     async def begin(self, *, read_only: bool = False, durable: bool = True) -> Transaction:
         """Begin a transaction that belongs to nobody; for blocks and units, which end it."""
-        return await self._open(read_only=read_only, durable=durable)
-
-    async def _open(self, *, read_only: bool = False, durable: bool = True) -> Transaction:
         engines = self._engines
         if engines is None:
             raise RuntimeError("the database is not started: await database.start(), or hand it to its app")
-        try:
-            connection = await (engines.reader if read_only else engines.writer).connect()
+        pool = engines.reader if read_only else engines.writer
+        while True:
+            pooled = await self._taken(pool)
             try:
-                connection = await self._begun(connection, read_only, durable)
+                await pooled.wire.begin(read_only=read_only, durable=durable)
+                return Transaction(self, pooled, pool)
+            except Unavailable:
+                stale = pooled.used and pooled.broken
+                await to_end(_given_back(pool, pooled))
+                if not stale:
+                    raise
+                await pool.forget_idle()  # the server was restarted: what was open to it is gone
             except BaseException:
-                await to_end(_closed(connection))
+                await to_end(_given_back(pool, pooled))
                 raise
-        except (SQLAlchemyError, OSError) as error:
-            if (shown := translated(error)) is not None:
-                raise shown from error
-            raise
-        return Transaction(self, connection)
-
-    async def _begun(self, connection: AsyncConnection, read_only: bool, durable: bool) -> AsyncConnection:
-        options: dict[str, Any] = {}
-        if self.is_postgresql and read_only:
-            options["postgresql_readonly"] = True
-        elif not durable:
-            options["interlock_durable"] = False
-        if options:
-            connection = await connection.execution_options(**options)
-        _ = await connection.begin()
-        if self.is_postgresql and not durable:
-            await connection.execute(text("SET LOCAL synchronous_commit = off"))
-        return connection
 
     # --- for the rooms above ----------------------------------------------------------------------------------------
 
@@ -222,16 +231,53 @@ class Database:
             return cast(func.extract("epoch", func.clock_timestamp()), Double)
         return literal(time.time(), Double)
 
-    async def listen(self, channel: str) -> None:
-        """Have `outbox_bell` ring when PostgreSQL notifies `channel`; on SQLite nothing."""
-        if self.is_postgresql and self._listener is None:
-            dsn = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
-            self._listener = Listener(dsn, channel, self.outbox_bell.ring)
-            self._listener.start()
+    @property
+    def time(self) -> float | None:
+        """What the chassis' statements are told the time is; None where the database's own clock tells."""
+        if self._clock is not None:
+            return self._clock()
+        return None if self.is_postgresql else time.time()
+
+    @property
+    def pools(self) -> dict[str, Pool]:
+        """The pools by what they are for, once it is started; one on PostgreSQL."""
+        if self._engines is None:
+            return {}
+        if self._engines.reader is self._engines.writer:
+            return {"all": self._engines.writer}
+        return {"write": self._engines.writer, "read": self._engines.reader}
+
+    async def news(self) -> None:
+        """Tell all who wait for the outbox, here and in other processes, that it has news."""
+        self.outbox_bell.strike()
+        if not self.relays:
+            self._tidings.tell()
+
+    async def listen(self) -> None:
+        """Have `outbox_bell` ring for commits of other processes too, until `stop`."""
+        await self._tidings.listen()
+
+    async def command(self, sql: str) -> None:
+        """Run one statement without values outside any transaction, on PostgreSQL."""
+        if self._engines is None:
+            return
+        pool = self._engines.writer
+        pooled = await self._taken(pool)
+        try:
+            assert isinstance(pooled.wire, PostgresWire)  # noqa: S101 - callers ask
+            await pooled.wire.command(sql)
+        finally:
+            await pool.give(pooled)
 
 
-async def _closed(connection: AsyncConnection) -> None:
+async def _given_back(pool: Pool, pooled: Pooled) -> None:
+    """Give back a connection whose transaction did not begin."""
     try:
-        await connection.close()
-    except OperationalError:
-        log.warning("a connection broke while it was closed", exc_info=True)
+        await pooled.wire.roll_back()
+    except Exception:
+        await pooled.connection.invalidate()
+    await pool.give(pooled)
+
+
+def _unmeasured(_seconds: float) -> None:
+    """Nobody wants to know."""

@@ -1,15 +1,19 @@
 """A database's URL read, and its SQLAlchemy engines made: SQLite with one writer and many readers, PostgreSQL."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import NullPool
+
+from interlock.data.pool import Pool, Pooled
+from interlock.data.sqlite import Flush, connect
+from interlock.data.wires import PostgresWire, SqliteWire, Wire
 
 Isolation = Literal["repeatable read", "serializable"]
 
@@ -28,18 +32,62 @@ class Options:
     isolation: Isolation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Engines:
-    """The engines of one database: on PostgreSQL one is both; on SQLite the writer has a single connection."""
+    """The pools of one database: on PostgreSQL one is both; on SQLite the writer has a single connection.
 
-    writer: AsyncEngine
-    reader: AsyncEngine
+    `foreign` is an engine that somebody else made: connections are taken from its own pool, and it is not disposed of.
+    """
+
+    def __init__(self, url: URL, options: Options, foreign: AsyncEngine | None = None) -> None:
+        self._options = options
+        self._made: list[AsyncEngine] = []
+        self._flush: Flush | None = None
+        if url.drivername == "postgresql+asyncpg":
+            engine = foreign or self._own(url, **_postgresql(options))
+            self.writer = self.reader = self._pool(engine, options.pool_size, self._postgres_wire, foreign is None)
+        elif foreign is not None:
+            self.writer = self._pool(foreign, 1, self._sqlite_wire("BEGIN IMMEDIATE"), keep=False)
+            self.reader = self._pool(foreign, options.pool_size, self._sqlite_wire("BEGIN"), keep=False)
+        else:
+            path = url.database or ""
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._flush = Flush(path)
+            writing, reading = (
+                self._own(url, async_creator=connect(path, busy_timeout=options.busy_timeout, read_only=read_only))
+                for read_only in (False, True)
+            )
+            self.writer = self._pool(writing, 1, self._sqlite_wire("BEGIN IMMEDIATE"), keep=True)
+            self.reader = self._pool(reading, options.pool_size, self._sqlite_wire("BEGIN"), keep=True)
 
     async def dispose(self) -> None:
         """Close all connections."""
-        await self.writer.dispose()
-        if self.reader is not self.writer:
-            await self.reader.dispose()
+        await self.writer.close()
+        await self.reader.close()
+        for engine in self._made:
+            await engine.dispose()
+        if self._flush is not None:
+            self._flush.close()
+
+    def _own(self, url: URL, **options: Any) -> AsyncEngine:
+        engine = create_async_engine(url, poolclass=NullPool, **options)
+        self._made.append(engine)
+        return engine
+
+    def _pool(self, engine: AsyncEngine, size: int, wire: Callable[[Any], Wire], keep: bool) -> Pool:
+        async def open_one() -> Pooled:
+            connection = await engine.connect()
+            if engine.dialect.name == "postgresql":
+                connection = await connection.execution_options(isolation_level="AUTOCOMMIT")  # we say BEGIN ourselves
+            driver = (await connection.get_raw_connection()).driver_connection
+            return Pooled(connection, wire(driver))
+
+        return Pool(open_one, size, self._options.busy_timeout, keep=keep)
+
+    def _postgres_wire(self, driver: Any) -> Wire:
+        return PostgresWire(driver, self._options.isolation)
+
+    def _sqlite_wire(self, begin: str) -> Callable[[Any], Wire]:
+        return lambda driver: SqliteWire(driver, begin, self._flush)
 
 
 def read_url(url: str) -> URL:
@@ -59,6 +107,13 @@ def read_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+asyncpg")
 
 
+def url_of(engine: AsyncEngine) -> URL:
+    """Return the URL of an engine that somebody else made; ValueError for a driver that is not known here."""
+    if engine.url.drivername not in ("postgresql+asyncpg", "sqlite+aiosqlite"):
+        raise ValueError(f"an engine of {engine.url.drivername} can't be used: postgresql+asyncpg or sqlite+aiosqlite")
+    return engine.url
+
+
 def _sqlite_url(parsed: URL) -> URL:
     if parsed.host:
         raise ValueError(f"sqlite://{parsed.host}… has two slashes; a file takes three: sqlite:///var/orders.db")
@@ -69,58 +124,14 @@ def _sqlite_url(parsed: URL) -> URL:
     return parsed.set(drivername="sqlite+aiosqlite")
 
 
-def make_engines(url: URL, options: Options) -> Engines:
-    """Make the engines; nothing is opened yet but, for SQLite, the file's directory is made."""
-    if url.drivername == "postgresql+asyncpg":
-        engine = create_async_engine(
-            url,
-            pool_size=options.pool_size,
-            max_overflow=0,
-            pool_timeout=options.busy_timeout,
-            isolation_level=options.isolation.upper(),
-            connect_args={
-                "timeout": 10,
-                "command_timeout": options.statement_timeout + 5,  # the network's part; the server is told below
-                "server_settings": {
-                    "statement_timeout": str(int(options.statement_timeout * 1000)),
-                    "application_name": "interlock",
-                },
+def _postgresql(options: Options) -> dict[str, Any]:
+    return {
+        "connect_args": {
+            "timeout": 10,
+            "command_timeout": options.statement_timeout + 5,  # the network's part; the server is told below
+            "server_settings": {
+                "statement_timeout": str(int(options.statement_timeout * 1000)),
+                "application_name": "interlock",
             },
-        )
-        return Engines(writer=engine, reader=engine)
-    Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
-    return Engines(
-        writer=_sqlite(url, 1, "BEGIN IMMEDIATE", options), reader=_sqlite(url, options.pool_size, "BEGIN", options)
-    )
-
-
-def _sqlite(url: URL, size: int, begin: str, options: Options) -> AsyncEngine:
-    """Make an engine whose transactions start with `begin`; writers of this process queue for the one connection."""
-    engine = create_async_engine(
-        url,
-        poolclass=AsyncAdaptedQueuePool,
-        pool_size=size,
-        max_overflow=0,
-        pool_timeout=options.busy_timeout,
-        connect_args={"timeout": options.busy_timeout, "isolation_level": None},  # None: we say BEGIN ourselves
-    )
-
-    def connected(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        if size > 1:
-            cursor.execute("PRAGMA query_only=ON")
-        cursor.close()
-        record.info["durable"] = True
-
-    def begun(connection: Connection) -> None:
-        durable = connection.get_execution_options().get("interlock_durable", True)
-        if connection.info.get("durable") != durable:
-            connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            connection.info["durable"] = durable
-        connection.exec_driver_sql(begin)
-
-    event.listen(engine.sync_engine, "connect", connected)
-    event.listen(engine.sync_engine, "begin", begun)
-    return engine
+        }
+    }

@@ -1,6 +1,6 @@
 """Errors of the engines as callers should see them."""
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from interlock.data.unit import Conflict
@@ -10,24 +10,33 @@ _CONFLICTS = frozenset(("40001", "40P01"))  # serialization_failure, deadlock_de
 _TIMEOUTS = frozenset(("57014",))  # query_canceled: the statement took longer than it may
 _CLASSES_AWAY = ("08", "53", "57")  # connection exception, insufficient resources, operator intervention
 _LOCKED = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED
+_DISK = (10, 13)  # SQLITE_IOERR, SQLITE_FULL
 
 
-def translated(error: SQLAlchemyError | OSError) -> Error | None:
-    """Return what `error` means to a caller: a Conflict, or that the database is away; None if it says neither."""
-    if isinstance(error, DBAPIError):
-        return _of_driver(error)
+def translated(error: BaseException) -> Error | None:
+    """Return what an engine's or a driver's `error` means to a caller; None if it says nothing of that kind."""
     if isinstance(error, PoolTimeout):
         return Unavailable("the database is busy")
-    return Unavailable("the database does not answer") if isinstance(error, OSError) else None
+    if isinstance(error, OSError):
+        return Unavailable("the database does not answer")
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return Unavailable("the database does not answer")
+        return _of_driver(error.orig)
+    return _of_driver(error)
 
 
-def _of_driver(error: DBAPIError) -> Error | None:
-    state = getattr(error.orig, "sqlstate", None) or ""
+def _of_driver(error: BaseException | None) -> Error | None:
+    state = getattr(error, "sqlstate", None) or ""
     if state in _CONFLICTS:
         return Conflict("another transaction changed the same thing at the same time")
     if state in _TIMEOUTS:
         return DeadlineExceeded("a statement took too long")
-    if error.connection_invalidated or state.startswith(_CLASSES_AWAY):
+    if state.startswith(_CLASSES_AWAY):
         return Unavailable("the database does not answer")
-    number = getattr(error.orig, "sqlite_errorcode", None)
-    return Unavailable("the database is busy") if number is not None and number & 0xFF in _LOCKED else None
+    number = getattr(error, "sqlite_errorcode", None)
+    if number is None:
+        return None
+    if number & 0xFF in _LOCKED:
+        return Unavailable("the database is busy")
+    return Unavailable("the database's disk is full or fails") if number & 0xFF in _DISK else None

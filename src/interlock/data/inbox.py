@@ -2,23 +2,18 @@
 
 The way of one event, for the room that consumes:
 
-    number = await attempt(database, consumer, event_id)      # 0: it was processed before, acknowledge it
     token = enlist(database, hook)                            # interlock.data.unit: runs in the call's transaction
     ...the chain with `unit_of_work(Direction.CONSUMED)` runs the handler; `hook` is
         async def hook(tx, reply):
-            if not await record(tx, consumer, event_id):
-                raise SeenBefore                              # rolls back; acknowledge it
+            held, new = await note(tx, consumer, event_id, lease, fencing)
+            if not held or not new:
+                raise …                                       # rolls back; acknowledge it unless the lease is lost
 
-`record` at the end of the transaction, not at its start, keeps the handler's own block the first one, which needs no
+`note` at the end of the transaction, not at its start, keeps the handler's own block the first one, which needs no
 savepoint, and shortens what the row is locked for.
 """
 
 from typing import TYPE_CHECKING
-
-from sqlalchemy import delete, literal, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
-
-from interlock.data.tables import fences, inbox
 
 if TYPE_CHECKING:
     from interlock.data.database import Database
@@ -26,21 +21,60 @@ if TYPE_CHECKING:
 
 DAY = 86_400.0
 
+_NOW = "coalesce(CAST({} AS float8), extract(epoch FROM clock_timestamp())::float8)"
+
+_RECORD = (
+    "INSERT INTO interlock_inbox (consumer, event_id, attempts, touched_at, processed_at) VALUES ($1, $2, 1, {0}, {0}) "
+    "ON CONFLICT (consumer, event_id) DO UPDATE SET touched_at = excluded.touched_at, "
+    "processed_at = excluded.processed_at WHERE interlock_inbox.processed_at IS NULL RETURNING 1"
+)
+_FENCE = "SELECT fencing FROM interlock_fences WHERE name = {}"
+_NOTE = (
+    f"WITH held AS ({_FENCE.format('$4')} FOR SHARE), noted AS ({_RECORD.format(_NOW.format('$3'))}) "
+    "SELECT (SELECT fencing FROM held), EXISTS (SELECT 1 FROM noted)"
+)
+_RAISE = (
+    "INSERT INTO interlock_fences (name, fencing) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET "
+    "fencing = excluded.fencing WHERE interlock_fences.fencing <= excluded.fencing RETURNING 1"
+)
+_ATTEMPT = (
+    "INSERT INTO interlock_inbox (consumer, event_id, attempts, touched_at, processed_at) VALUES ($1, $2, 1, {}, NULL) "
+    "ON CONFLICT (consumer, event_id) DO UPDATE SET attempts = interlock_inbox.attempts + 1, "
+    "touched_at = excluded.touched_at WHERE interlock_inbox.processed_at IS NULL RETURNING attempts"
+)
+_UNCOUNT = (
+    "UPDATE interlock_inbox SET attempts = attempts - 1 WHERE consumer = $1 AND event_id = $2 AND attempts > 0"
+)
+_SEEN = "SELECT processed_at FROM interlock_inbox WHERE consumer = $1 AND event_id = $2"
+_PURGE = (
+    "DELETE FROM interlock_inbox WHERE (consumer, event_id) IN "
+    "(SELECT consumer, event_id FROM interlock_inbox WHERE touched_at < {} - $2 LIMIT $3) RETURNING 1"
+)
+
+
+async def note(tx: "Transaction", consumer: str, event_id: str, lease: str, fencing: int) -> tuple[bool, bool]:
+    """Hold the transaction against the lease and note the event as processed, in one round trip; see `fence`, `record`.
+
+    Return whether the lease holds, and whether the event is new. Where either is False nothing may be committed.
+    """
+    database = tx.database
+    if database.is_postgresql:
+        ((known, new),) = await tx.fetch((_NOTE, (consumer, event_id, database.time, lease)))
+    else:  # writers queue, so nobody comes in between
+        rows = await tx.fetch((_FENCE.format("$1"), (lease,)))
+        known = rows[0][0] if rows else None
+        new = await record(tx, consumer, event_id)
+    if known is not None and known >= fencing:
+        return bool(known == fencing), bool(new)
+    return bool(await tx.fetch((_RAISE, (lease, fencing)))), bool(new)
+
 
 async def attempt(database: "Database", consumer: str, event_id: str) -> int:
     """Count an attempt, in a transaction of its own, and return its number, from 1; 0 if the event was processed."""
-    dialect = postgresql if database.is_postgresql else sqlite
-    query = dialect.insert(inbox).values(
-        consumer=consumer, event_id=event_id, attempts=1, touched_at=database.now(), processed_at=None
-    )
-    query = query.on_conflict_do_update(
-        index_elements=[inbox.c.consumer, inbox.c.event_id],
-        set_={"attempts": inbox.c.attempts + 1, "touched_at": query.excluded.touched_at},
-        where=inbox.c.processed_at.is_(None),
-    ).returning(inbox.c.attempts)
 
     async def work(tx: "Transaction") -> int:
-        return int((await tx.execute(query)).scalar_one_or_none() or 0)
+        rows = await tx.fetch((_ATTEMPT.format(_now(database, "$3")), (consumer, event_id, database.time)))
+        return int(rows[0][0]) if rows else 0
 
     # it guards against handlers that kill the process; what only a power cut loses need not be waited for
     return await database.run(work, durable=False)
@@ -48,38 +82,25 @@ async def attempt(database: "Database", consumer: str, event_id: str) -> int:
 
 async def uncount(database: "Database", consumer: str, event_id: str) -> None:
     """Take back an attempt that was neither a success nor a failure: the event was given back by a drain."""
-    query = (
-        update(inbox)
-        .where(inbox.c.consumer == consumer, inbox.c.event_id == event_id, inbox.c.attempts > 0)
-        .values(attempts=inbox.c.attempts - 1)
-    )
 
     async def work(tx: "Transaction") -> None:
-        await tx.execute(query)
+        await tx.fetch((_UNCOUNT, (consumer, event_id)))
 
     await database.run(work, durable=False)
 
 
 async def record(tx: "Transaction", consumer: str, event_id: str) -> bool:
     """Note in the transaction that the event is processed; False if it was before, and nothing may be done again."""
-    dialect = postgresql if tx.database.is_postgresql else sqlite
-    now = tx.database.now()
-    query = dialect.insert(inbox).values(
-        consumer=consumer, event_id=event_id, attempts=1, touched_at=now, processed_at=now
-    )
-    query = query.on_conflict_do_update(
-        index_elements=[inbox.c.consumer, inbox.c.event_id],
-        set_={"touched_at": query.excluded.touched_at, "processed_at": query.excluded.processed_at},
-        where=inbox.c.processed_at.is_(None),
-    ).returning(literal(1))
-    return (await tx.execute(query)).scalar_one_or_none() is not None
+    database = tx.database
+    rows = await tx.fetch((_RECORD.format(_now(database, "$3")), (consumer, event_id, database.time)))
+    return bool(rows)
 
 
 async def seen(database: "Database", consumer: str, event_id: str) -> bool:
     """Tell whether the event was processed."""
-    query = select(inbox.c.processed_at).where(inbox.c.consumer == consumer, inbox.c.event_id == event_id)
     async with database.transaction(read_only=True) as tx:
-        return (await tx.execute(query)).scalar_one_or_none() is not None
+        rows = await tx.fetch((_SEEN, (consumer, event_id)))
+    return bool(rows) and rows[0][0] is not None
 
 
 async def fence(tx: "Transaction", name: str, fencing: int) -> bool:
@@ -87,18 +108,11 @@ async def fence(tx: "Transaction", name: str, fencing: int) -> bool:
 
     What holds until the commit: no later holder writes in between.
     """
-    query = select(fences.c.fencing).where(fences.c.name == name).with_for_update(read=True)
-    known = (await tx.execute(query)).scalar_one_or_none()
-    if known is not None and known >= fencing:
-        return bool(known == fencing)
-    dialect = postgresql if tx.database.is_postgresql else sqlite
-    change = dialect.insert(fences).values(name=name, fencing=fencing)
-    change = change.on_conflict_do_update(
-        index_elements=[fences.c.name],
-        set_={"fencing": change.excluded.fencing},
-        where=fences.c.fencing <= fencing,
-    ).returning(literal(1))
-    return (await tx.execute(change)).scalar_one_or_none() is not None
+    query = _FENCE.format("$1") + (" FOR SHARE" if tx.database.is_postgresql else "")
+    rows = await tx.fetch((query, (name,)))
+    if rows and rows[0][0] >= fencing:
+        return bool(rows[0][0] == fencing)
+    return bool(await tx.fetch((_RAISE, (name, fencing))))
 
 
 async def purge(database: "Database", *, age: float = 7 * DAY, limit: int = 1000) -> int:
@@ -106,16 +120,12 @@ async def purge(database: "Database", *, age: float = 7 * DAY, limit: int = 1000
 
     A duplicate that comes later than `age` has its effect again, so it must be longer than any broker keeps events.
     """
-    old = (
-        select(inbox.c.consumer, inbox.c.event_id)
-        .where(inbox.c.touched_at < database.now() - literal(age))
-        .limit(limit)
-    )
 
     async def work(tx: "Transaction") -> int:
-        rows = [tuple(row) for row in await tx.execute(old)]
-        if rows:
-            await tx.execute(delete(inbox).where(tuple_(inbox.c.consumer, inbox.c.event_id).in_(rows)))
-        return len(rows)
+        return len(await tx.fetch((_PURGE.format(_now(database, "$1")), (database.time, age, limit))))
 
     return await database.run(work, durable=False)
+
+
+def _now(database: "Database", parameter: str) -> str:
+    return _NOW.format(parameter) if database.is_postgresql else parameter

@@ -4,8 +4,8 @@ A row stays until its event was sent, so nothing depends on sequence numbers app
 commits late adds its rows to what is still there. Rows of one key come in the order in which they were committed,
 since transactions that follow each other take growing positions, and those that change the same thing can't overlap.
 
-A relay's loop (`database.outbox_bell` rings after each commit that added rows, in this process; on PostgreSQL, after
-`await listen(database)`, for other processes' commits too; on SQLite those are found by looking, so wait ≤ 1 s):
+A relay's loop (`database.outbox_bell` rings after each commit that added rows, in this process and, after
+`await listen(database)`, in others; one whose process died in between is found by looking, so wait ≤ 1 s):
 
     fencing = await acquire_lease(database, "outbox", owner, seconds=10)
     heard = database.outbox_bell.heard
@@ -21,18 +21,31 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, delete, func, literal, or_, select, update
-from sqlalchemy import insert as plain_insert
+from sqlalchemy import case, literal, or_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from interlock.data.tables import leases, outbox
+from interlock.data.tables import leases
 
 if TYPE_CHECKING:
     from interlock.data.database import Database
     from interlock.data.transaction import Transaction
 
-CHANNEL = "interlock_outbox"
-"""What PostgreSQL notifies when rows were added."""
+_INSERT = (
+    "INSERT INTO interlock_outbox (id, type, partition_key, data, attributes, created_at) "
+    "VALUES ($1, $2, $3, $4, $5, {})"
+)
+_NOW = "coalesce(CAST($6 AS float8), extract(epoch FROM clock_timestamp())::float8)"
+_COLUMNS = "id, type, partition_key, data, attributes, position, created_at"
+_PENDING = f"SELECT {_COLUMNS} FROM interlock_outbox ORDER BY position LIMIT $1"  # noqa: S608 - a constant
+_PENDING_BUT = (
+    f"SELECT {_COLUMNS} FROM interlock_outbox WHERE partition_key NOT IN "  # noqa: S608 - a constant
+    "(SELECT value FROM json_each($2)) ORDER BY position LIMIT $1"
+)
+_REMOVE = "DELETE FROM interlock_outbox WHERE id IN (SELECT value FROM json_each($1))"
+_WAITING = (
+    "SELECT count(*), min(created_at) FROM "
+    "(SELECT created_at FROM interlock_outbox ORDER BY position LIMIT 10000) AS oldest"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,53 +62,51 @@ class OutboxRow:
 
 
 async def insert(tx: "Transaction", row: OutboxRow) -> None:
-    """Store `row` in the transaction; once it is committed the bell rings."""
-    await insert_all(tx, [row])
+    """Store `row` right before the transaction commits; once it is committed the bell rings.
+
+    So positions of transactions that wait for each other follow the order of their commits.
+    """
+    tx.events.append(row)
 
 
-async def insert_all(tx: "Transaction", rows: Sequence[OutboxRow]) -> None:
-    """Store `rows`, in order, in one statement."""
+async def store(tx: "Transaction", rows: Sequence[OutboxRow]) -> None:
+    """Store `rows` now, in order."""
     database = tx.database
-    now = database.now()
+    now = database.time
     values = [
-        {
-            "id": row.id,
-            "type": row.type,
-            "partition_key": row.partition_key,
-            "data": row.data,
-            "attributes": json.dumps(dict(row.attributes), separators=(",", ":")),
-            "created_at": now,
-        }
+        (
+            row.id,
+            row.type,
+            row.partition_key,
+            row.data,
+            json.dumps(dict(row.attributes), separators=(",", ":")),
+            now,
+        )
         for row in rows
     ]
-    await tx.execute(plain_insert(outbox).values(values))
-    if database.is_postgresql:
-        tx.before_commit(_notify)
-    tx.after_commit(database.outbox_bell.ring)
-
-
-async def _notify(tx: "Transaction") -> None:
-    await tx.execute(select(func.pg_notify(CHANNEL, "")))
+    await tx.store(_INSERT.format(_NOW if database.is_postgresql else "$6"), values)
+    tx.after_commit(database.news)
 
 
 async def pending(database: "Database", limit: int, *, excluding: Collection[str] = ()) -> list[OutboxRow]:
     """Return up to `limit` unsent rows, oldest first; rows of the keys in `excluding` are left out."""
-    query = select(outbox).order_by(outbox.c.position).limit(limit)
     if excluding:
-        query = query.where(outbox.c.partition_key.not_in(list(excluding)))
+        statement = (_listed(database, _PENDING_BUT), (limit, _list(database, excluding)))
+    else:
+        statement = (_PENDING, (limit,))
     async with database.transaction(read_only=True) as tx:
-        found = await tx.execute(query)
+        found = await tx.fetch(statement)
     return [
         OutboxRow(
-            id=row.id,
-            type=row.type,
-            partition_key=row.partition_key,
-            data=row.data,
-            attributes=json.loads(row.attributes),
-            position=row.position,
-            created_at=row.created_at,
+            id=id_,
+            type=type_,
+            partition_key=key,
+            data=data,
+            attributes=json.loads(attributes),
+            position=position,
+            created_at=created_at,
         )
-        for row in found
+        for id_, type_, key, data, attributes, position, created_at in found
     ]
 
 
@@ -105,8 +116,7 @@ async def remove(database: "Database", ids: Sequence[str]) -> None:
         return
 
     async def work(tx: "Transaction") -> None:
-        for start in range(0, len(ids), 500):  # within SQLite's and asyncpg's number of parameters
-            await tx.execute(delete(outbox).where(outbox.c.id.in_(ids[start : start + 500])))
+        await tx.fetch((_listed(database, _REMOVE), (_list(database, ids),)))
 
     # a removal lost with the power means an event sent twice, which consumers bear
     await database.run(work, durable=False)
@@ -114,9 +124,27 @@ async def remove(database: "Database", ids: Sequence[str]) -> None:
 
 async def waiting(database: "Database") -> int:
     """Return how many rows are not sent yet, counting no further than 10,000."""
-    some = select(outbox.c.position).limit(10_000).subquery()
+    return (await backlog(database))[0]
+
+
+async def backlog(database: "Database") -> tuple[int, float]:
+    """Return how many rows are not sent yet, 10,000 at most, and when the first was stored (0.0 if there is none)."""
     async with database.transaction(read_only=True) as tx:
-        return int((await tx.execute(select(func.count()).select_from(some))).scalar_one())
+        ((count, oldest),) = await tx.fetch((_WAITING, ()))
+    return int(count), float(oldest or 0.0)
+
+
+def _listed(database: "Database", sql: str) -> str:
+    """Return `sql` with PostgreSQL's way to say: one of these."""
+    if not database.is_postgresql:
+        return sql
+    return sql.replace("json_each($1)", "unnest($1::text[]) AS value").replace(
+        "json_each($2)", "unnest($2::text[]) AS value"
+    )
+
+
+def _list(database: "Database", values: Collection[str]) -> object:
+    return list(values) if database.is_postgresql else json.dumps(list(values))
 
 
 async def acquire_lease(database: "Database", name: str, owner: str, seconds: float) -> int | None:
@@ -173,5 +201,5 @@ async def release(database: "Database", name: str, owner: str, fencing: int) -> 
 
 
 async def listen(database: "Database") -> None:
-    """Have the bell ring for commits of other processes too, on PostgreSQL; elsewhere nothing. Ends with `stop`."""
-    await database.listen(CHANNEL)
+    """Have the bell ring for commits of other processes too. Ends with the database's `stop`."""
+    await database.listen()

@@ -1,6 +1,6 @@
 """The chassis' own tables, in one MetaData; `Database.start` makes those that are missing."""
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 _Position = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only what is declared INTEGER
 
@@ -72,6 +72,30 @@ page_keys = Table(
     Column("created_at", Float, nullable=False),
 )
 """Keys that seal page tokens, shared by all workers; the newest seals."""
+
+accounts = Table(
+    "interlock_accounts",
+    chassis,
+    Column("name", String(128), primary_key=True),
+    Column("roles", Text, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+"""Service accounts; roles are a JSON list."""
+
+api_keys = Table(
+    "interlock_api_keys",
+    chassis,
+    Column("id", String(32), primary_key=True),
+    Column("account", String(128), nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+    Index("interlock_api_keys_account", "account"),
+)
+"""API keys of accounts, of each a keyed hash alone."""
 
 
 def join(metadata: MetaData) -> None:

@@ -2,23 +2,29 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Token
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from protobuf import Message
-from sqlalchemy import ColumnElement, CursorResult, Executable, Select, text
+from sqlalchemy import ColumnElement, CursorResult, Executable, Select, TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction
 
 from interlock.data.failures import translated
 from interlock.data.unit import Conflict, Scope, open_scope, scope, to_end
+from interlock.errors import Aborted
 
 if TYPE_CHECKING:
     from interlock.data.database import Database
+    from interlock.data.outbox import OutboxRow
     from interlock.data.pages import Page
+    from interlock.data.pool import Pool, Pooled
+    from interlock.data.wires import Rows, Statement
 
 log = logging.getLogger("interlock.data")
 
@@ -33,13 +39,19 @@ class Transaction:
     a time. `conflicted` says that a statement could not be ordered behind another transaction.
     """
 
-    __slots__ = ("_after", "_before", "_ran", "_turn", "conflicted", "connection", "database", "suspect")
+    __slots__ = (
+        "_after", "_before", "_pool", "_pooled", "_ran", "_turn", "_wire", "conflicted", "connection", "database",
+        "events",
+    )  # fmt: skip
 
-    def __init__(self, database: "Database", connection: AsyncConnection) -> None:
+    def __init__(self, database: "Database", pooled: "Pooled", pool: "Pool") -> None:
         self.database = database
-        self.connection = connection
+        self.connection: AsyncConnection = pooled.connection
         self.conflicted = False
-        self.suspect = False
+        self.events: list[OutboxRow] = []
+        self._pooled = pooled
+        self._pool = pool
+        self._wire = pooled.wire
         self._turn = asyncio.Lock()
         self._before: list[BeforeCommit] = []
         self._ran = 0
@@ -55,37 +67,39 @@ class Transaction:
         what stands in the block is undone then, and PostgreSQL takes no further statement in it.
         """
         if isinstance(statement, str):
-            statement = text(statement)
+            statement = _text(statement)
+        began = time.perf_counter()
         try:
             async with self._turn:
-                if self.database.is_postgresql:
-                    return await self.connection.execute(statement, parameters)
-                return await self._interruptible(statement, parameters)
+                return await self.connection.execute(statement, parameters)
         except DBAPIError as error:
-            self.suspect = True
             if (shown := translated(error)) is not None:
                 self.conflicted |= isinstance(shown, Conflict)
                 raise shown from error
             raise
+        finally:
+            self.database.measure(time.perf_counter() - began)
 
-    async def _interruptible(self, statement: Executable, parameters: Any) -> CursorResult[Any]:
-        """Run a statement in SQLite's thread, which would go on after a cancel and hold the file."""
-        task = asyncio.get_running_loop().create_task(self.connection.execute(statement, parameters))
+    async def fetch(self, *statements: "Statement") -> "Rows":
+        """Run the chassis' own statements below SQLAlchemy, and return the rows of the last."""
+        began = time.perf_counter()
         try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError:
-            await to_end(self._interrupt(task))
+            async with self._turn:
+                return await self._wire.fetch(*statements)
+        except Conflict:
+            self.conflicted = True
             raise
-        return task.result()
+        finally:
+            self.database.measure(time.perf_counter() - began)
 
-    async def _interrupt(self, task: "asyncio.Task[CursorResult[Any]]") -> None:
-        driver = (await self.connection.get_raw_connection()).driver_connection
-        while not task.done():  # it may not have begun yet, and then it is not stopped
-            if driver is not None:
-                await driver.interrupt()
-            await asyncio.wait((task,), timeout=0.02)
-        if not task.cancelled():
-            task.exception()  # seen
+    async def store(self, sql: str, rows: "Sequence[Sequence[Any]]") -> None:
+        """Run one of the chassis' own statements for each row of values."""
+        began = time.perf_counter()
+        try:
+            async with self._turn:
+                await self._wire.store(sql, rows)
+        finally:
+            self.database.measure(time.perf_counter() - began)
 
     async def publish(self, event: Message[Any]) -> str:
         """Publish `event` once the transaction commits, and never if it does not; return the event's id."""
@@ -123,20 +137,26 @@ class Transaction:
     # --- for blocks and units ---------------------------------------------------------------------------------------
 
     @property
-    def mark(self) -> tuple[int, int]:
-        """How many hooks there are, for `forget`."""
-        return len(self._before), len(self._after)
+    def mark(self) -> tuple[int, int, int]:
+        """How many hooks and events there are, for `forget`."""
+        return len(self._before), len(self._after), len(self.events)
 
-    def forget(self, mark: tuple[int, int]) -> None:
-        """Drop the hooks given since `mark`, with the statements of their block."""
+    def forget(self, mark: tuple[int, int, int]) -> None:
+        """Drop the hooks and events given since `mark`, with the statements of their block."""
         del self._before[mark[0] :]
         del self._after[mark[1] :]
+        del self.events[mark[2] :]
 
     async def run_before_commit(self) -> None:
-        """Run the hooks that have not run yet, also those that hooks add."""
+        """Run the hooks that have not run yet, also those that hooks add; then store the events."""
         while self._ran < len(self._before):
             self._ran += 1
             await self._before[self._ran - 1](self)
+        if self.events:
+            from interlock.data import outbox  # noqa: PLC0415 - it stands on this module
+
+            events, self.events = self.events, []
+            await outbox.store(self, events)
 
     async def commit(self) -> None:
         """Commit, then run the after-hooks; if that fails, nothing of the transaction remains."""
@@ -146,7 +166,7 @@ class Transaction:
         except BaseException:
             await self.roll_back()
             raise
-        await self.connection.close()
+        await self._pool.give(self._pooled)
         for hook in self._after:
             try:
                 await hook()
@@ -156,23 +176,42 @@ class Transaction:
     async def _commit(self) -> None:
         if self.conflicted:
             raise Conflict("another transaction changed the same thing at the same time")
+        began = time.perf_counter()
         try:
-            if self.suspect:  # PostgreSQL takes COMMIT for ROLLBACK, and says so to nobody, once a statement failed
-                await self.connection.execute(text("SELECT 1"))
-            await self.connection.commit()
-        except DBAPIError as error:
-            if (shown := translated(error)) is not None:
-                self.conflicted |= isinstance(shown, Conflict)
-                raise shown from error
+            # PostgreSQL takes COMMIT for ROLLBACK once a statement has failed, and so does SQLite on a full disk
+            if self._pooled.undone or not await self._wire.commit():
+                raise Aborted("the transaction was undone: a statement in it has failed, though nobody said so")
+        except Conflict:
+            self.conflicted = True
             raise
+        finally:
+            self.database.measure(time.perf_counter() - began)
 
     async def roll_back(self) -> None:
         """Undo everything and let go of the connection; never raises."""
         try:
             async with self._turn:
-                await self.connection.close()
+                await self._undo()
         except Exception:
             log.warning("a connection broke while its transaction was rolled back", exc_info=True)
+
+    async def _undo(self) -> None:
+        pooled = self._pooled
+        try:
+            if not pooled.broken:
+                await self._wire.roll_back()
+                if pooled.connection.in_transaction():  # savepoints that were open
+                    await pooled.connection.rollback()
+        except Exception:
+            await pooled.connection.invalidate()
+            log.warning("a connection broke while its transaction was rolled back", exc_info=True)
+        finally:
+            await self._pool.give(pooled)
+
+
+@lru_cache(maxsize=1024)
+def _text(statement: str) -> TextClause:
+    return text(statement)
 
 
 class Block:
@@ -195,7 +234,7 @@ class Block:
         self._durable = durable
         self._savepoint: AsyncTransaction | None = None
         self._token: Token[Scope | None] | None = None
-        self._mark = (0, 0)
+        self._mark = (0, 0, 0)
         self.parent: Scope | None = None
         self.transaction: Transaction | None = None
         self.lock = asyncio.Lock()

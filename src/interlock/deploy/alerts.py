@@ -123,12 +123,14 @@ def _standard(deployment: Deployment) -> Iterator[Rule]:
         "{{ $labels.job }}: a caller has used {{ $value | humanizePercentage }} of {{ $labels.endpoint }}",
         "Tell the caller, or raise the limit in the contract or the settings.",
     )
+    oldest = OLDEST_DAYS * 86400
     yield _alert(
         "CredentialOld",
-        f"max by (job, credential) (service_credential_age_seconds{{{jobs}}}) > {OLDEST_DAYS * 86400}",
+        f"max by (job, issuer, kid) (service_key_age_seconds{{{jobs}}}) > {oldest}"
+        f" or max by (job) (service_api_key_age_seconds{{{jobs}}}) > {oldest}",
         "ticket",
         "1h",
-        "{{ $labels.job }}: {{ $labels.credential }} is {{ $value | humanizeDuration }} old",
+        "{{ $labels.job }}: a credential {{ $labels.kid }} is {{ $value | humanizeDuration }} old",
         "Rotate it: `interlock keys rotate` for keys; a running service takes the new one over.",
     )
 

@@ -132,7 +132,10 @@ def _service(workload: Workload) -> Iterator[Panel]:
     )
     yield Panel(
         title="How old are credentials?",
-        queries={"{{credential}}": f"max by (credential) (service_credential_age_seconds{{{chosen}}})"},
+        queries={
+            "key {{kid}}": f"max by (kid) (service_key_age_seconds{{{chosen}}})",
+            "API key": f"max(service_api_key_age_seconds{{{chosen}}})",
+        },
         unit="s",
         red_above=OLDEST_DAYS * 86400,
     )

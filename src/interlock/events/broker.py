@@ -6,7 +6,8 @@ the next comes once the one before is acknowledged. One that failed holds back i
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -18,8 +19,16 @@ PARTITIONS = 16
 """How many partitions each type of event has, on every broker."""
 
 
+UNREADABLE = "UNREADABLE"
+"""The code of a dead letter that holds what is no event of ours."""
+
+
 class BrokerUnavailable(ConnectionError):
     """The broker does not answer, or did not take what it was given; what was published may be published again."""
+
+
+class TopologyMismatch(BrokerUnavailable):
+    """What stands at the broker under our names is not what is needed; the message says what differs and what to do."""
 
 
 class LeaseLost(RuntimeError):
@@ -30,13 +39,17 @@ class LeaseLost(RuntimeError):
 class Features:
     """What a broker can do beyond the port: outlive its process, be shared by several processes, or by several hosts.
 
-    `event_bytes` is the largest event it takes, with its envelope.
+    `event_bytes` is the largest event it takes, with its envelope. `knows_ids`: an id published again is left out;
+    elsewhere it comes twice, which an inbox bears. `keeps_history`: a group that is new gets what was published before
+    it joined for the first time; elsewhere it gets what comes from then on.
     """
 
     durable: bool
     shared: bool
     networked: bool
     event_bytes: int
+    knows_ids: bool = True
+    keeps_history: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +141,7 @@ class Broker(Protocol):
         ...
 
     async def publish(self, envelopes: Sequence[Envelope], *, group: str = "") -> None:
-        """Store events in order, durably once this returns; an id stored recently already is left out.
+        """Store events in order, durably once this returns; one whose id was stored recently is left out (`knows_ids`).
 
         With `group`, they reach that group only, whether or not it had them before. BrokerUnavailable leaves open
         which of them were stored: publish them again.
@@ -136,7 +149,7 @@ class Broker(Protocol):
         ...
 
     async def subscribe(self, group: str, types: Collection[str]) -> Subscription:
-        """Join `group` for events of `types`; a group that is new begins with the oldest event still there."""
+        """Join `group` for events of `types`; a new group begins with the oldest event there (`keeps_history`)."""
         ...
 
     async def lag(self, group: str, types: Collection[str]) -> int:
@@ -171,7 +184,7 @@ def fair_share(members: int) -> int:
 
 
 def open_broker(url: str) -> Broker:
-    """Return the broker for `url`, not yet started: `embedded:PATH`, `nats://HOST:PORT`, or `memory:`.
+    """Return the broker for `url`, not yet started: `embedded:PATH`, `nats://…`, `amqp://…`, or `memory:`.
 
     ValueError for a URL of no known broker, ImportError naming the extra for one that is not installed.
     """
@@ -189,4 +202,24 @@ def open_broker(url: str) -> Broker:
             from interlock.events.brokers.nats import NatsBroker  # noqa: PLC0415 - an extra
 
             return NatsBroker(url)
-    raise ValueError(f"no broker for {url!r}; write embedded:var/broker.db, nats://localhost:4222 or memory:")
+        case "amqp" | "amqps":
+            from interlock.events.brokers.rabbitmq import RabbitBroker  # noqa: PLC0415 - an extra
+
+            return RabbitBroker(url)
+    raise ValueError(
+        f"no broker for {_without_password(url)!r}; write embedded:var/broker.db, nats://localhost:4222, "
+        "amqp://localhost:5672 or memory:"
+    )
+
+
+def in_waves(envelopes: Sequence[Envelope]) -> Iterator[list[Envelope]]:
+    """Yield events in waves that may be sent side by side: one event of each key at most, each key in its order."""
+    queues: dict[str, list[Envelope]] = {}
+    for each in envelopes:
+        queues.setdefault(each.partition_key, []).append(each)
+    for number in range(max(map(len, queues.values()), default=0)):
+        yield [queue[number] for queue in queues.values() if number < len(queue)]
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^@/]*@", "//…@", url)

@@ -5,13 +5,15 @@ They are kept by the broker, so that services without a database have them too, 
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from interlock.call import Call, Cancellation, Handler, Layer, Middleware, Reply
 from interlock.contract.model import Operation
 from interlock.errors import Code, DeadlineExceeded, Error, Internal
 from interlock.events.arrival import Arrival, arrival
-from interlock.events.broker import Broker, BrokerUnavailable, DeadLetter, LeaseLost
+from interlock.events.broker import UNREADABLE, Broker, BrokerUnavailable, DeadLetter, LeaseLost
 
 log = logging.getLogger("interlock")
 
@@ -22,8 +24,16 @@ CAUSE_LENGTH = 2048
 """How many characters of a cause are kept."""
 
 
+PAGE = 500
+"""How many dead letters are asked for at a time."""
+
+
 class UnknownLetter(LookupError):
     """There is no dead letter of that id."""
+
+
+class CannotReplay(ValueError):
+    """What is kept is no event that anybody could process."""
 
 
 def dead_letter(broker: Broker) -> Layer:
@@ -58,6 +68,58 @@ def dead_letter(broker: Broker) -> Layer:
     return layer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which dead letters are meant: those that fit everything given; nothing given means all.
+
+    `group` is the service that gave the event up, `type` the event's type, `key` its partition key, `code` the error's
+    (`INTERNAL`), `reason` a part of its cause in any case, `since` and `until` bounds of when it was given up.
+    """
+
+    group: str = ""
+    type: str = ""
+    key: str = ""
+    code: str = ""
+    reason: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is given."""
+        return self == Selection()
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Tell whether a letter is meant."""
+        return (
+            self.group in ("", letter.group)
+            and self.type in ("", letter.envelope.type)
+            and self.key in ("", letter.envelope.partition_key)
+            and self.code.upper() in ("", letter.code)
+            and self.reason.casefold() in letter.cause.casefold()
+            and (self.since is None or letter.at >= self.since)
+            and (self.until is None or letter.at <= self.until)
+        )
+
+
+async def select(
+    broker: Broker, selection: Selection | None = None, *, limit: int | None = None
+) -> AsyncIterator[DeadLetter]:
+    """Yield the dead letters that `selection` means, by id, `limit` at most; they may be removed meanwhile."""
+    wanted, after, left = selection or Selection(), "", limit
+    while left is None or left > 0:
+        page = await broker.dead_letters(wanted.group, limit=PAGE, after=after)
+        for letter in filter(wanted.fits, page):
+            if left is not None:
+                if left <= 0:
+                    return
+                left -= 1
+            yield letter
+        if len(page) < PAGE:
+            return
+        after = page[-1].id
+
+
 async def show(broker: Broker, letter_id: str) -> DeadLetter:
     """Return one dead letter; UnknownLetter if there is none of that id."""
     letter = await broker.dead_letter(letter_id)
@@ -69,9 +131,13 @@ async def show(broker: Broker, letter_id: str) -> DeadLetter:
 async def replay(broker: Broker, letter_id: str) -> DeadLetter:
     """Send a dead letter's event to the group that gave it up, and no other; return the letter, now removed.
 
-    It comes behind the events of its key that were published meanwhile. UnknownLetter if there is none of that id.
+    It comes behind the events of its key that were published meanwhile, with a new `attempt_id`. Should this be cut off
+    half-way, the letter is still there, and may be replayed again: a service with an inbox processes it once.
+    UnknownLetter if there is none of that id, CannotReplay if what is kept is no event.
     """
     letter = await show(broker, letter_id)
+    if letter.code == UNREADABLE:
+        raise CannotReplay(f"the dead letter {letter_id!r} is no event ({letter.cause}); `discard` removes it")
     await broker.publish([letter.envelope.replayed()], group=letter.group)
     await broker.remove_dead_letter(letter_id)
     return letter

@@ -54,6 +54,11 @@ class Envelope:
         """Bytes of data and attributes, near enough to what travels."""
         return len(self.data) + sum(len(name) + len(value) + 8 for name, value in to_attributes(self).items())
 
+    @property
+    def attempt_id(self) -> str:
+        """Names this way of the event through the broker: its id alone at first, another one for each replay."""
+        return f"{self.id}/{self.replays}" if self.replays else self.id
+
     def replayed(self) -> "Envelope":
         """Return the same event on one more way out of the dead letters."""
         return replace(self, replays=self.replays + 1)

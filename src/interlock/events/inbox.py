@@ -35,9 +35,10 @@ def inbox(database: "Database") -> Layer:
             delivery = arrived.delivery
 
             async def note(tx: "Transaction", _reply: Reply) -> None:
-                if not await rows.fence(tx, delivery.lease, delivery.fence):
+                held, new = await rows.note(tx, consumer, delivery.envelope.id, delivery.lease, delivery.fence)
+                if not held:
                     raise LeaseLost(f"the lease {delivery.lease} has a later holder, which has committed already")
-                if not await rows.record(tx, consumer, delivery.envelope.id):
+                if not new:
                     raise _SeenBefore
 
             token = enlist(database, note, f"{consumer}/{delivery.envelope.id}")

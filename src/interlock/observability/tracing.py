@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 HEADER = "traceparent"
 _NAME = HEADER.encode()
+RESPONSE = b"traceresponse"
+"""Tells the caller the trace (W3C Trace Context level 2 §4): with every REST answer, else with what is sampled."""
 _version_0 = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z").match
 _later = re.compile(
     rb"(?!00|ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x20-\x7e]*)?\Z"
@@ -138,6 +140,8 @@ class Tracing:
             call.trace = Position(trace_id, span_id, sampled, text[36:52], self)
         else:
             call.trace = self._root()
+        if (call.trace.sampled or call.protocol == "rest") and call.direction is Direction.SERVED:
+            call.reply_headers.raw.append((RESPONSE, call.trace.traceparent.encode()))
         if self._spans is not None:
             call.on_end(self._spans.ended)
 

@@ -2,6 +2,6 @@
 
 from interlock.platform.gateway import gateway, mount
 from interlock.platform.platform import Platform
-from interlock.platform.running import Running, run_here, run_split
+from interlock.platform.running import Running, interruption, run_here, run_split
 
-__all__ = ["Platform", "Running", "gateway", "mount", "run_here", "run_split"]
+__all__ = ["Platform", "Running", "gateway", "interruption", "mount", "run_here", "run_split"]

@@ -4,15 +4,16 @@ It speaks every protocol that an App speaks, and routes what is EXTERNAL only; c
 refused here as well as behind it.
 """
 
-from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from interlock.app import App, Mounted
 from interlock.call import Call, Handler, Reply
 from interlock.client import Client
-from interlock.contract.gen.interlock.v1.options_pb import Exposure
+from interlock.contract.gen.interlock.v1.options_pb import Exposure, Idempotency
+from interlock.contract.model import Kind, Operation
 from interlock.contract.stub import Rpc
+from interlock.resilience.idempotency import key_of
 
 if TYPE_CHECKING:
     from interlock.settings import Settings
@@ -22,8 +23,11 @@ def gateway(*clients: Client, settings: "Settings", **options: Any) -> App:
     """Make the gateway in front of the services that `clients` call; `options` are those of App.
 
     One OpenAPI document covers all of them. Errors come through as the services gave them. The clients are closed with
-    the app; ValueError for a service without an EXTERNAL operation.
+    the app; ValueError for a service without an EXTERNAL operation. In production a gateway decides itself which traces
+    are sampled, unless `trace_heeds_callers` is set: else anybody could have every call of theirs recorded.
     """
+    if settings.trace_heeds_callers is None and settings.environment == "production":
+        settings = settings.model_copy(update={"trace_heeds_callers": False})
     mounted = [mount(each) for each in clients]
     closing = [each.close for each in clients]
     return App(*mounted, settings=settings, **{**options, "on_stop": [*options.get("on_stop", ()), *closing]})
@@ -40,12 +44,16 @@ def mount(client: Client) -> Mounted:
     )
     if not operations:
         raise ValueError(f"{service.name} has no EXTERNAL operation: nothing of it can be reached through a gateway")
-    handlers = {each.path: _forward(client, rpcs[each.path]) for each in operations}
+    handlers = {each.path: _forward(client, rpcs[each.path], each) for each in operations}
     return Mounted(service=replace(service, operations=operations), contract=contract, handlers=handlers)
 
 
-def _forward(client: Client, rpc: Rpc[Any, Any]) -> Handler:
-    def forward(call: Call) -> Awaitable[Reply]:
-        return client.forward(rpc, call)
+def _forward(client: Client, rpc: Rpc[Any, Any], operation: Operation) -> Handler:
+    async def forward(call: Call) -> Reply:
+        return await client.forward(rpc, call)
 
-    return forward
+    async def forward_keyed(call: Call) -> Reply:
+        key_of(call)  # the client would give a call without a key one of its own, and its repetition another
+        return await client.forward(rpc, call)
+
+    return forward_keyed if operation.idempotency is Idempotency.KEYED and rpc.kind is Kind.UNARY else forward

@@ -13,10 +13,13 @@ from interlock.call import Call, Handler, Layer, Middleware, Reply
 from interlock.contract.model import Operation
 from interlock.errors import InvalidArgument
 from interlock.errors import Violation as FieldViolation
+from interlock.protocols.mask_paths import split_path
 from interlock.protocols.status import MAX_VIOLATIONS
 
 _THOROUGH = 8192
 """Bytes of a request up to which all its violations are told; of a larger one, the first."""
+_MANY = 1000
+"""Elements in a large partial update from which on not all its violations are looked for."""
 
 
 def decode(operation: Operation) -> Middleware:
@@ -55,7 +58,7 @@ def validate(validator: Validator) -> Layer:
                 f"{operation.source}: a buf.validate rule of {operation} does not compile: {wrong}"
             ) from wrong
         resource = masked_resource(operation.request_type.desc())
-        collect = validator.collect_violations if resource else _bounded(validator)
+        collect = _bounded(validator)
 
         if operation.kind.client_streams:
 
@@ -73,8 +76,8 @@ def validate(validator: Validator) -> Layer:
 
         async def validate_one(call: Call, proceed: Handler) -> Reply:
             found = collect(call.request)
-            if found and resource:
-                found = [each for each in found if _in_mask(each, resource, call.request.update_mask)]
+            if found and resource and (paths := _mask_paths(call.request.update_mask)):
+                found = _masked(validator, call.request, found, resource, paths)
             if found:
                 raise _invalid(found)
             return await proceed(call)
@@ -116,15 +119,60 @@ def masked_resource(message: DescMessage) -> str:
     return next(iter(held))
 
 
-def _in_mask(violation: Violation, resource: str, mask: FieldMask | None) -> bool:
+def _mask_paths(mask: FieldMask | None) -> list[list[str]]:
+    """Return the paths of a mask in parts; none where it means every field."""
     paths = list(mask.paths) if mask is not None else []
-    if not paths or "*" in paths:
-        return True
-    names = [element.field_name for element in (violation.proto.field.elements if violation.proto.field else ())]
+    return [] if "*" in paths else [split_path(each) for each in paths]
+
+
+def _masked(
+    validator: Validator, request: Message[Any], found: list[Violation], resource: str, paths: list[list[str]]
+) -> list[Violation]:
+    """Return those of a partial update's violations that concern it.
+
+    Of a large request only the first is known; where that one lies outside the mask all are looked for, unless there
+    may be too many of them. InvalidArgument then.
+    """
+    inside = [each for each in found if _in_mask(each, resource, paths)]
+    if inside or len(request.to_binary()) <= _THOROUGH:
+        return inside
+    if _elements(request, _MANY) >= _MANY:
+        text = f"a partial update is checked with up to {_MANY} elements of lists and maps; replace the whole instead"
+        raise InvalidArgument(text, violations=[FieldViolation(field=resource, description="has too many elements")])
+    return [each for each in validator.collect_violations(request) if _in_mask(each, resource, paths)]
+
+
+def _elements(message: Message[Any], enough: int) -> int:
+    """Count the elements of all lists and maps in a message, up to about `enough`."""
+    count = 0
+    waiting: list[Any] = [message]
+    while waiting and count < enough:
+        each = waiting.pop()
+        if not isinstance(each, Message):
+            continue
+        for field in each.desc().fields:
+            if isinstance(field.value, DescFieldValueList | DescFieldValueMap):
+                held = each[field]
+                count += len(held)
+                if count < enough:
+                    waiting.extend(held.values() if isinstance(field.value, DescFieldValueMap) else held)
+            elif isinstance(field.value, DescFieldValueMessage) and field in each:
+                waiting.append(each[field])
+    return count
+
+
+def _in_mask(violation: Violation, resource: str, paths: list[list[str]]) -> bool:
+    names: list[str] = []
+    for element in violation.proto.field.elements if violation.proto.field is not None else ():
+        names.append(element.field_name)
+        if element.subscript is not None and element.subscript.field != "index":
+            names.append(str(element.subscript.value))  # the key of a map is a part of a path, a list's index is none
     if names[:1] != [resource]:
         return True
     inside = names[1:]
-    return any(inside[: len(path)] == path for path in (each.split(".") for each in paths))
+    rule = violation.proto.rule
+    of_map = rule is not None and bool(rule.elements) and rule.elements[0].field_name == "map"
+    return any(inside[: len(path)] == path or (of_map and inside == path[: len(inside)]) for path in paths)
 
 
 def field_path(path: validate_pb.FieldPath | None) -> str:

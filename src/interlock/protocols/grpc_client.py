@@ -6,7 +6,6 @@ A failed call raises the typed error with its details. A channel belongs to the 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from interlock.contract.model import Kind, Operation
 from interlock.deadline import monotonic
 from interlock.errors import Code, DeadlineExceeded, Error, Internal, TooLarge, Unimplemented, error_class
 from interlock.metadata import Metadata
+from interlock.protocols.client_tls import Tls
 from interlock.protocols.serving import closing
 from interlock.protocols.status import from_status
 
@@ -28,21 +28,13 @@ _TRANSPORT = frozenset(("content-type", "content-length", "date", "server", "use
 _LONGEST = 1e9  # seconds; beyond about 290 years from 1970 grpcio's clock wraps round
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
-    """TLS towards a server: the authorities that verify it (None: the system's), our own certificate (PEM files)."""
-
-    authorities: Path | str | None = None
-    certificate: Path | str | None = None
-    key: Path | str | None = None
-
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files; OSError if one can't be read."""
-        return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.authorities),
-            private_key=_read(self.key),
-            certificate_chain=_read(self.certificate),
-        )
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    """Read the files; OSError if one can't be read."""
+    return grpc.ssl_channel_credentials(
+        root_certificates=_read(tls.authorities),
+        private_key=_read(tls.key),
+        certificate_chain=_read(tls.certificate),
+    )
 
 
 def _read(path: Path | str | None) -> bytes | None:
@@ -65,6 +57,8 @@ class GrpcTransport:
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", max_bytes),
             ("grpc.primary_user_agent", "interlock"),
+            ("grpc.initial_reconnect_backoff_ms", 250),  # a neighbour that is back is found soon, not after two minutes
+            ("grpc.max_reconnect_backoff_ms", 3000),
         ]
         if connections > 1:  # channels of equal options would share one connection
             self._options.append(("grpc.use_local_subchannel_pool", 1))
@@ -77,7 +71,7 @@ class GrpcTransport:
                 if self._tls is None:
                     channel = aio.insecure_channel(self._target, self._options)
                 else:
-                    channel = aio.secure_channel(self._target, self._tls.credentials(), self._options)
+                    channel = aio.secure_channel(self._target, _credentials(self._tls), self._options)
                 self._channels.append(channel)
         return self._channels
 
@@ -103,10 +97,11 @@ class GrpcTransport:
         if operation.kind is Kind.UNARY:
 
             async def send(call: Call) -> Reply:
-                rpc = stub()(call.request, timeout=_timeout(call), metadata=_outgoing(call.metadata))
+                rpc = stub()(call.request.to_binary(), timeout=_timeout(call), metadata=_outgoing(call.metadata))
                 try:
                     reply = await rpc
                 except aio.AioRpcError as failed:
+                    _take_failed(call, failed)
                     raise _error(failed) from failed
                 if call.wants_metadata:
                     await _take_metadata(call, rpc)
@@ -117,19 +112,13 @@ class GrpcTransport:
             async def send(call: Call) -> Reply:
                 requests = _Requests(call.request)
                 rpc = stub()(requests.forward(), timeout=_timeout(call), metadata=_outgoing(call.metadata))
-                try:
-                    reply = await rpc
-                except (aio.AioRpcError, asyncio.CancelledError) as failed:
-                    raise requests.cause(failed) from failed
-                if call.wants_metadata:
-                    await _take_metadata(call, rpc)
-                return _read_reply(reply)
+                return await _only(_replies(call, rpc, requests))
 
         else:
 
             async def send(call: Call) -> Reply:
                 requests = _Requests(call.request) if operation.kind.client_streams else None
-                argument = requests.forward() if requests is not None else call.request
+                argument = requests.forward() if requests is not None else call.request.to_binary()
                 rpc = stub()(argument, timeout=_timeout(call), metadata=_outgoing(call.metadata))
                 return _replies(call, rpc, requests)
 
@@ -143,11 +132,11 @@ class _Requests:
         self._requests = requests
         self._raised: Exception | None = None
 
-    async def forward(self) -> AsyncIterator[Message[Any]]:
+    async def forward(self) -> AsyncIterator[bytes]:
         try:
             async with closing(self._requests):
                 async for request in self._requests:
-                    yield request
+                    yield request.to_binary()
         except Exception as broken:
             self._raised = broken
             raise
@@ -156,6 +145,24 @@ class _Requests:
         if self._raised is not None:
             return self._raised
         return _error(failed) if isinstance(failed, aio.AioRpcError) else failed
+
+
+async def _only(replies: AsyncIterator[Message[Any]]) -> Message[Any]:
+    """Return the one message of a stream; UNIMPLEMENTED if it has none, or more (grpc/doc/statuscodes.md)."""
+    only: Message[Any] | None = None
+    async with closing(replies):
+        async for message in replies:
+            if only is not None:
+                raise _received(Unimplemented("the reply holds more than one message"))
+            only = message
+    if only is None:
+        raise _received(Unimplemented("the reply holds no message"))
+    return only
+
+
+def _received(error: Error) -> Error:
+    error.received = True
+    return error
 
 
 async def _replies(call: Call, rpc: Any, requests: _Requests | None) -> AsyncIterator[Message[Any]]:
@@ -179,15 +186,12 @@ async def _replies(call: Call, rpc: Any, requests: _Requests | None) -> AsyncIte
 def _stub(channel: aio.Channel, operation: Operation) -> Any:
     make = {
         Kind.UNARY: channel.unary_unary,
-        Kind.CLIENT_STREAM: channel.stream_unary,
+        Kind.CLIENT_STREAM: channel.stream_stream,  # grpcio's own hangs where a second reply comes
         Kind.SERVER_STREAM: channel.unary_stream,
         Kind.BIDI_STREAM: channel.stream_stream,
     }[operation.kind]
-    return make(
-        operation.path,
-        request_serializer=operation.request_type.to_binary,
-        response_deserializer=_reader(operation),
-    )
+    # requests are encoded before: what grpcio can't encode it sends as an empty message
+    return make(operation.path, response_deserializer=_reader(operation))
 
 
 def _reader(operation: Operation) -> Callable[[bytes | None], Message[Any] | Error]:
@@ -198,9 +202,7 @@ def _reader(operation: Operation) -> Callable[[bytes | None], Message[Any] | Err
         try:
             return decode(data)  # type: ignore[arg-type]  # None is caught below
         except Exception:
-            error = Unimplemented("the reply holds no message") if data is None else Internal(wrong)
-            error.received = True
-            return error
+            return _received(Unimplemented("the reply holds no message") if data is None else Internal(wrong))
 
     wrong = f"the reply is no valid {operation.reply_type.desc().type_name}"
     return read
@@ -226,6 +228,12 @@ def _timeout(call: Call) -> float | None:
 
 def _outgoing(metadata: Metadata) -> tuple[tuple[str, str | bytes], ...] | None:
     return tuple(metadata.items()) if metadata.raw else None
+
+
+def _take_failed(call: Call, failed: aio.AioRpcError) -> None:
+    if call.wants_metadata:
+        call.reply_headers.extend(_incoming(failed.initial_metadata()))
+        call.reply_trailers.extend(_incoming(failed.trailing_metadata()))
 
 
 async def _take_metadata(call: Call, rpc: Any) -> None:

@@ -1,17 +1,18 @@
-"""gRPC's wire forms that both sides share: frames, timeouts, messages (grpc/doc/PROTOCOL-HTTP2.md)."""
+"""gRPC's wire forms that both sides share: frames, timeouts, messages (grpc/doc/PROTOCOL-HTTP2.md).
 
-import gzip
+Connect's streams have the same frames.
+"""
+
 import re
-import zlib
 from urllib.parse import unquote
 
 from interlock.errors import Internal, InvalidArgument, TooLarge
+from interlock.protocols.compression import GZIP, Compression
 
 HEADER_BYTES = 5
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])\Z")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _PLAIN = re.compile(r"[ -$&-~]*\Z")
-_GZIP = 16 + zlib.MAX_WBITS
 
 
 def parse_timeout(value: bytes) -> float:
@@ -48,37 +49,18 @@ def frame(message: bytes, *, compressed: bool = False) -> bytes:
     return (b"\x01" if compressed else b"\x00") + len(message).to_bytes(4, "big") + message
 
 
-def gzipped(message: bytes) -> bytes:
-    """Compress one message."""
-    return gzip.compress(message, compresslevel=1, mtime=0)
-
-
-def gunzipped(data: bytes, limit: int) -> bytes:
-    """Decompress one message without inflating more than `limit` bytes; TooLarge, or InvalidArgument if broken."""
-    inflater = zlib.decompressobj(_GZIP)
-    try:
-        message = inflater.decompress(data, limit + 1)
-    except zlib.error as broken:
-        raise InvalidArgument("the message is not valid gzip") from broken
-    if len(message) > limit:
-        raise TooLarge(f"the message is larger than {limit} bytes once decompressed")
-    if not inflater.eof or inflater.unused_data:
-        raise InvalidArgument("the message is not one whole gzip stream")
-    return message
-
-
 class Unframer:
     """Cuts a byte stream into messages, bounding each at `limit` bytes before it is held.
 
-    `compressed` tells whether the stream may carry gzip messages (it named gzip as its encoding).
+    `compression` is what compressed messages of the stream are in, None where it named none.
     """
 
-    __slots__ = ("_buffer", "_compressed", "_limit")
+    __slots__ = ("_buffer", "_compression", "_limit")
 
-    def __init__(self, limit: int, *, compressed: bool = False) -> None:
+    def __init__(self, limit: int, compression: Compression | None = None) -> None:
         self._buffer = bytearray()
         self._limit = limit
-        self._compressed = compressed
+        self._compression = compression
 
     def feed(self, data: bytes) -> None:
         """Add bytes as they came."""
@@ -90,13 +72,13 @@ class Unframer:
         if len(buffer) < HEADER_BYTES:
             return None
         flag, length = buffer[0], int.from_bytes(buffer[1:5], "big")
-        check_frame(flag, length, self._limit, compressed=self._compressed)
+        check_frame(flag, length, self._limit, self._compression)
         end = HEADER_BYTES + length
         if len(buffer) < end:
             return None
         message = bytes(buffer[HEADER_BYTES:end])
         del buffer[:end]
-        return inflated(message, self._limit) if flag else message
+        return inflated(message, self._limit, self._compression) if flag else message
 
     def finish(self) -> None:
         """Check that the stream ended between two messages; Internal if it was cut off."""
@@ -104,7 +86,7 @@ class Unframer:
             raise cut_off()
 
 
-def check_frame(flag: int, length: int, limit: int, *, compressed: bool) -> None:
+def check_frame(flag: int, length: int, limit: int, compression: Compression | None) -> None:
     """Refuse a frame that is too large, of an unknown kind, or compressed where nothing was announced.
 
     The codes are those of grpc/doc/statuscodes.md: what breaks the wire's form is INTERNAL.
@@ -113,8 +95,8 @@ def check_frame(flag: int, length: int, limit: int, *, compressed: bool) -> None
         raise Internal(f"unknown frame flag {flag}")
     if length > limit:
         raise TooLarge(f"the message of {length} bytes is larger than the limit of {limit}")
-    if flag and not compressed:
-        raise Internal("a message is compressed, but grpc-encoding names no compression")
+    if flag and compression is None:
+        raise Internal("a message is compressed, but the head of the request names no compression")
 
 
 def cut_off() -> Internal:
@@ -122,9 +104,10 @@ def cut_off() -> Internal:
     return Internal("the request body ends inside a message")
 
 
-def inflated(data: bytes, limit: int) -> bytes:
-    """Decompress the message of a frame as `gunzipped` does; Internal if it is broken."""
+def inflated(data: bytes, limit: int, compression: Compression | None = GZIP) -> bytes:
+    """Decompress the message of a frame that `check_frame` let through; Internal if it is broken, TooLarge."""
+    assert compression is not None  # noqa: S101 - as checked
     try:
-        return gunzipped(data, limit)
+        return compression.inflate(data, limit)
     except InvalidArgument as broken:
         raise Internal(broken.message) from broken

@@ -14,7 +14,7 @@ from protobuf import Message
 from interlock.call import Call, Cancellation, Direction, Handler, Reply, current_call
 from interlock.contract.model import Operation
 from interlock.deadline import NEVER, Deadline, monotonic
-from interlock.errors import DeadlineExceeded, Error, Internal, TooLarge, Unimplemented
+from interlock.errors import DeadlineExceeded, Error, Internal, TooLarge, Unavailable, Unimplemented
 from interlock.protocols.serving import Endpoint, InFlight, Limits, closing, failure
 from interlock.protocols.status import from_status, to_status
 
@@ -37,6 +37,8 @@ class InProcess:
             endpoint = self._find(operation.path)
             if endpoint is None:
                 raise Unimplemented(f"the app does not serve {operation.path}")
+            if self._in_flight.closed:
+                raise Unavailable("the app is shutting down, or was stopped")
             visit = _Visit(call, endpoint, self._in_flight, self._limits)
             if operation.kind.server_streams:
                 return visit.stream()

@@ -45,13 +45,18 @@ def depth_exceeds(data: bytes, limit: int) -> bool:
     return False
 
 
+def check_depth(data: bytes, limit: int) -> None:
+    """Refuse JSON that is nested more than `limit` deep; InvalidArgument."""
+    if depth_exceeds(data, limit):
+        raise InvalidArgument(f"the JSON is nested more than {limit} deep")
+
+
 def from_json(message_type: type[M], data: bytes, *, depth: int, root: str = "") -> M:
     """Decode proto JSON; InvalidArgument names each field at fault by its path, `root` before it.
 
     Of a key that stands there twice the last one counts, as in proto JSON.
     """
-    if depth_exceeds(data, depth):
-        raise InvalidArgument(f"the JSON is nested more than {depth} deep")
+    check_depth(data, depth)
     try:
         return message_type.from_json(data, registry=registry_of(message_type))
     except Exception as broken:
@@ -60,8 +65,7 @@ def from_json(message_type: type[M], data: bytes, *, depth: int, root: str = "")
 
 def field_from_json(message_type: type[M], name: str, data: bytes, *, depth: int) -> M:
     """Decode the JSON of one field into a message that has only this field; errors as `from_json`."""
-    if depth_exceeds(data, depth):
-        raise InvalidArgument(f"the JSON is nested more than {depth} deep")
+    check_depth(data, depth)
     try:
         value = json.loads(data)
     except ValueError as broken:

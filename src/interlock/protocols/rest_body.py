@@ -1,4 +1,4 @@
-"""The body of a REST request: its media type judged, its bytes read within their bound."""
+"""The body of a REST request: its media type judged, its bytes read within their bound, decompressed."""
 
 import asyncio
 import re
@@ -7,13 +7,17 @@ from functools import lru_cache
 from interlock.call import Call
 from interlock.errors import TooLarge, UnsupportedMediaType
 from interlock.metadata import Metadata
-from interlock.protocols.grpc_server import Receive, Scope
-from interlock.protocols.grpc_wire import gunzipped
-from interlock.protocols.serving import left
+from interlock.protocols.compression import KNOWN, NAMES, Compression
+from interlock.protocols.serving import Receive, Scope, left
 
 JSON = b"application/json"
 MERGE_PATCH = b"application/merge-patch+json"
 _MEDIA_TYPE = re.compile(rb"([^;\s]+)\s*(?:;\s*charset\s*=\s*\"?([^\s\";]+)\"?\s*)?\Z", re.IGNORECASE)
+
+READ_ON_BYTES = 128 << 20
+"""Bytes of a refused body that are read past, so that a caller who sends before it reads sees the refusal."""
+READ_ON_SECONDS = 5.0
+"""Seconds for which a refused body is read past."""
 
 
 @lru_cache(256)
@@ -27,25 +31,40 @@ def media_type(value: bytes) -> bytes:
     return match[1].lower()
 
 
-def check_content(metadata: Metadata, *, patch: bool) -> bool:
-    """Refuse a body that is no JSON, or in an unknown encoding; tell whether it is compressed."""
+def check_type(metadata: Metadata, known: tuple[bytes, ...]) -> None:
+    """Refuse a body that is none of the media types `known`."""
     content_type = metadata.header(b"content-type")
-    if content_type != JSON:
-        known = (JSON, MERGE_PATCH) if patch else (JSON,)
-        if content_type is None or media_type(content_type) not in known:
-            names = " or ".join(each.decode() for each in known)
-            raise UnsupportedMediaType(f"the body must be {names}, and Content-Type must say so")
+    if content_type != JSON and (content_type is None or media_type(content_type) not in known):
+        names = " or ".join(each.decode() for each in known)
+        raise UnsupportedMediaType(f"the body must be {names}, and Content-Type must say so")
+
+
+def is_merge_patch(metadata: Metadata) -> bool:
+    """Tell whether the body is a merge patch (RFC 7396)."""
+    content_type = metadata.header(b"content-type")
+    return content_type is not None and content_type != JSON and media_type(content_type) == MERGE_PATCH
+
+
+def compression_of(metadata: Metadata) -> Compression | None:
+    """Return what a body is compressed in, None for nothing; UnsupportedMediaType for what is not known here."""
     encoding = metadata.header(b"content-encoding")
     if encoding is None or encoding == b"identity":
-        return False
-    if encoding.lower() == b"gzip":
-        return True
-    raise UnsupportedMediaType("Content-Encoding must be gzip or identity")
+        return None
+    found = KNOWN.get(encoding.strip().lower())
+    if found is None:
+        names = NAMES.decode()
+        accepted = (("accept-encoding", names),)  # RFC 9110 §12.5.3
+        raise UnsupportedMediaType(f"Content-Encoding must be identity or one of {names}", metadata=accepted)
+    return found
 
 
-async def read_body(call: Call, receive: Receive, limit: int, *, patch: bool) -> bytes:
-    """Return the body, decompressed; empty where there is none. No more than `limit` bytes are read or inflated."""
-    length = call.metadata.header(b"content-length")
+async def read_body(call: Call, receive: Receive, limit: int, known: tuple[bytes, ...]) -> bytes:
+    """Return the body, decompressed; empty where there is none. No more than `limit` bytes are read or inflated.
+
+    `known` are the media types it may be of, none for any.
+    """
+    metadata = call.metadata
+    length = metadata.header(b"content-length")
     if length is not None and length.isdigit() and (len(length) > 18 or int(length) > limit):
         raise TooLarge(f"the body is larger than the limit of {limit} bytes")
     body, more = await _next(call, receive)
@@ -53,12 +72,14 @@ async def read_body(call: Call, receive: Receive, limit: int, *, patch: bool) ->
         body, more = await _next(call, receive)
     if not body:
         return body
-    compressed = check_content(call.metadata, patch=patch)
+    if known:
+        check_type(metadata, known)
+    compression = compression_of(metadata)
     if more:
         body = await _whole(call, body, receive, limit)
     if len(body) > limit:
         raise TooLarge(f"the body is larger than the limit of {limit} bytes")
-    return gunzipped(body, limit) if compressed else body
+    return body if compression is None else compression.inflate(body, limit)
 
 
 async def _next(call: Call, receive: Receive) -> tuple[bytes, bool]:
@@ -77,23 +98,6 @@ async def _whole(call: Call, body: bytes, receive: Receive, limit: int) -> bytes
     return bytes(whole)
 
 
-async def discard(metadata: Metadata, receive: Receive, limit: int = 16 * 1024 * 1024, seconds: float = 5.0) -> None:
-    """Read on past a refused body, so that a caller that sends before it reads sees the refusal.
-
-    Only where the head says how long the body is, and it is not longer than `limit` bytes.
-    """
-    length = metadata.header(b"content-length")
-    if length is None or not length.isdigit() or len(length) > 18 or int(length) > limit:
-        return
-    try:
-        async with asyncio.timeout(seconds):
-            event = await receive()
-            while event["type"] != "http.disconnect" and event.get("more_body"):
-                event = await receive()
-    except TimeoutError:
-        return
-
-
 def announces_body(metadata: Metadata) -> bool:
     """Tell whether the head of a request says that a body follows."""
     length = metadata.header(b"content-length")
@@ -108,3 +112,33 @@ async def has_body(call: Call, scope: Scope, receive: Receive) -> bool:
         return False
     body, more = await _next(call, receive)
     return more or bool(body)
+
+
+def may_follow(metadata: Metadata, scope: Scope) -> bool:
+    """Tell whether a body may still be on its way that a caller sends before it reads the answer.
+
+    A caller that asked for `100 Continue` has not begun.
+    """
+    if metadata.header(b"expect") is not None:
+        return False
+    if announces_body(metadata):
+        return True
+    return scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope.get("http_version", "1.1")[:1] != "1"
+
+
+async def read_on(receive: Receive) -> None:
+    """Read past a body whose request was refused, behind the answer and before its end, within its bounds.
+
+    A server that is told that the response is over resets the stream (RFC 9113 §8.1) or the connection, and some
+    clients then lose what they have not read yet.
+    """
+    left_to_read = READ_ON_BYTES
+    try:
+        async with asyncio.timeout(READ_ON_SECONDS):
+            while left_to_read > 0:
+                event = await receive()
+                if event["type"] != "http.request" or not event.get("more_body"):
+                    return
+                left_to_read -= len(event.get("body", b""))
+    except TimeoutError:
+        return

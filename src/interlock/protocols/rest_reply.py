@@ -1,6 +1,11 @@
-"""A reply becomes a REST response: `{"data": …, "meta": {"timestamp", "version", "request_id"}}`, status, Location."""
+"""A reply becomes a REST response: `{"data": …, "meta": {"timestamp", "version", "request_id"}}`, status, headers.
 
+Or the file that it is (`google.api.HttpBody`), nothing that changed (304), or nothing as the caller prefers (RFC 7240).
+"""
+
+import re
 import time
+from functools import lru_cache
 from json import JSONDecoder
 from json.encoder import encode_basestring
 from typing import Any, TypeAlias
@@ -9,14 +14,35 @@ from protobuf import DescField, DescMessage, Message
 
 from interlock.call import Call
 from interlock.contract.model import HttpBinding, Operation, Service
-from interlock.contract.rest_shape import data_field, element_of, is_repeated, message_of, success_status
-from interlock.errors import Internal
+from interlock.contract.rest_shape import (
+    data_field,
+    element_of,
+    etag_field,
+    is_repeated,
+    message_of,
+    raw_reply_field,
+    sends_raw_body,
+    success_status,
+)
+from interlock.errors import Internal, NotAcceptable
+from interlock.metadata import Metadata
+from interlock.protocols.compression import THRESHOLD, accepted
 from interlock.protocols.json_codec import registry_of, to_json
+from interlock.protocols.rest_condition import Validators
+from interlock.protocols.rest_fields import preferred, wants_minimal, whole
 from interlock.protocols.rest_location import Locate
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
+Response: TypeAlias = tuple[int, Headers, bytes]
+"""Status, headers and body."""
+
 _JSON = (b"content-type", b"application/json")
+_EMPTY = (b"content-length", b"0")
+_MINIMAL = ((b"preference-applied", b"return=minimal"), (b"vary", b"prefer"))
+_VARY_ENCODING = (b"vary", b"accept-encoding")
+_TEXTS = (b"application/json", b"application/xml", b"application/javascript", b"application/yaml")
+_MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(?:;[\x20-\x7e]*)?\Z")
 _second, _prefix = 0, ""
 
 
@@ -39,32 +65,54 @@ class ReplyWriter:
         self._limit = limit
         self._registry = registry_of(operation.reply_type)
         self._locate = locate
-        self._streams = operation.kind.server_streams
+        self._writes = binding.verb != "GET"
         version = Service(name=operation.service, operations=()).version
         self._version = f'"version":{encode_basestring(version)},' if version else ""
-        field = None if self._streams else data_field(operation, binding)
+        streams = operation.kind.server_streams
+        self.file = FileWriter(operation, binding, limit) if sends_raw_body(operation, binding) else None
+        field = None if streams or self.file is not None else data_field(operation, binding)
         self._part = _Part(operation.reply_type, field) if field is not None else None
         self._page = _Page(operation.reply_type, field) if field is not None and not binding.response_body else None
+        conditional = not streams and (binding.verb == "GET" or etag_field(operation, binding) is not None)
+        self._validators = Validators(operation, binding) if conditional else None
 
-    def response(self, call: Call, reply: "Message[Any]") -> tuple[int, Headers, bytes]:
-        """Return status, headers and body; Internal if the reply is larger than its limit."""
+    def response(self, call: Call, reply: "Message[Any]") -> Response:
+        """Return status, headers and body.
+
+        Internal if the reply is larger than its limit, EtagMismatch if it is not what the caller's `If-Match` wants.
+        """
         request_id = call.request_id
-        headers: Headers
-        if self.status == 204:
-            body = b""
-            headers = [(b"x-request-id", request_id.encode()), *call.head]
-        else:
-            body = self._body(reply, request_id)
-            headers = [
-                _JSON,
-                (b"content-length", b"%d" % len(body)),
-                (b"x-request-id", request_id.encode()),
-                *call.head,
-            ]
-            if self._locate is not None and (location := self._locate(reply, call.request)) is not None:
-                headers.append((b"location", location))
+        headers: Headers = [(b"x-request-id", request_id.encode()), *call.head]
+        if self._validators is not None:
+            tag = self._validators.tag(reply)
+            if tag is not None:
+                headers.append((b"etag", tag))
+            if self._validators.unchanged(call, tag):
+                return 304, [*headers, *call.tail], b""
+        if self._locate is not None and (location := self._locate(reply, call.request)) is not None:
+            headers.append((b"location", location))
         if call.tail:  # REST has one place for both
             headers.extend(call.tail)
+        if self.status == 204:
+            return 204, headers, b""
+        if self._writes and _asks_for_nothing(call.metadata):
+            headers += _MINIMAL
+            return (201, [*headers, _EMPTY], b"") if self.status == 201 else (204, headers, b"")
+        if self.file is not None:
+            kind, body = self.file.content(call, reply)
+            headers.append((b"content-type", kind))
+            compressible = _is_text(kind)
+        else:
+            headers.append(_JSON)
+            body = self._body(reply, request_id)
+            compressible = True
+        if compressible and len(body) >= THRESHOLD:
+            headers.append(_VARY_ENCODING)
+            compression = accepted(call.metadata.header(b"accept-encoding"))
+            if compression is not None:
+                body = compression.compress(body)
+                headers.append((b"content-encoding", compression.name))
+        headers.append((b"content-length", b"%d" % len(body)))
         return self.status, headers, body
 
     def _body(self, reply: "Message[Any]", request_id: str) -> bytes:
@@ -75,15 +123,59 @@ class ReplyWriter:
             f'{{"data":{data},"meta":{{"timestamp":"{timestamp()}",{self._version}"request_id":"{request_id}"{more}}}}}'
         ).encode()
         if len(body) > self._limit:
-            raise Internal(f"the reply of {len(body)} bytes is larger than the limit of {self._limit}")
+            raise _too_large(len(body), self._limit)
         return body
 
-    def line(self, message: "Message[Any]") -> bytes:
-        """Return one message of a stream as a line of JSON; Internal if it is larger than its limit."""
-        line = f'{{"data":{to_json(message, self._registry)}}}\n'.encode()
-        if len(line) > self._limit:
-            raise Internal(f"the reply of {len(line)} bytes is larger than the limit of {self._limit}")
-        return line
+    def data(self, message: "Message[Any]") -> bytes:
+        """Return one message of a stream as `{"data": …}`; Internal if it is larger than its limit."""
+        text = f'{{"data":{to_json(message, self._registry)}}}'.encode()
+        if len(text) > self._limit:
+            raise _too_large(len(text), self._limit)
+        return text
+
+
+def _asks_for_nothing(metadata: Metadata) -> bool:
+    return metadata.header(b"prefer") is not None and wants_minimal(whole(metadata, b"prefer") or b"")
+
+
+def _too_large(size: int, limit: int) -> Internal:
+    return Internal(f"the reply of {size} bytes is larger than the limit of {limit}")
+
+
+@lru_cache(256)
+def _is_text(kind: bytes) -> bool:
+    name = kind.partition(b";")[0].strip().lower()
+    return name.startswith(b"text/") or name in _TEXTS or name.endswith((b"+json", b"+xml"))
+
+
+class FileWriter:
+    """Replies that are files, `google.api.HttpBody`: their own media type, no envelope."""
+
+    __slots__ = ("_field", "_limit", "_reads")
+
+    def __init__(self, operation: Operation, binding: HttpBinding, limit: int) -> None:
+        self._field = raw_reply_field(operation, binding)
+        self._limit = limit
+        self._reads = binding.verb == "GET"
+
+    def content(self, call: Call, reply: Any) -> tuple[bytes, bytes]:
+        """Return media type and bytes.
+
+        Internal for what is no media type or too large, NotAcceptable where a GET's Accept excludes it.
+        """
+        if self._field is not None:
+            reply = reply[self._field] if self._field in reply else None
+        kind, data = (reply.content_type, reply.data) if reply is not None else ("", b"")
+        kind = kind or "application/octet-stream"
+        if not _MEDIA_TYPE.match(kind):
+            raise Internal("the content_type of the reply is no media type")
+        if len(data) > self._limit:
+            raise _too_large(len(data), self._limit)
+        name = kind.partition(";")[0].strip().lower().encode()
+        accept = whole(call.metadata, b"accept") if self._reads else None
+        if accept is not None and preferred(accept, (name,)) is None:
+            raise NotAcceptable(f"the reply is {name.decode()}, which Accept excludes")
+        return kind.encode(), data
 
 
 class _Part:

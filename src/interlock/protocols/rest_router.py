@@ -76,9 +76,15 @@ class Router(Generic[T]):
         target = _walk(root, _literals(segments) if "%" in path else segments, 0, "")
         return None if target is None else Match(target, segments)
 
-    def methods(self, path: str) -> tuple[str, ...]:
-        """Return the HTTP methods that the path has, sorted: what `Allow` says."""
-        return tuple(sorted(method for method in self._tries if self.find(method, path) is not None))
+    def methods(self, path: str | None) -> tuple[str, ...]:
+        """Return the HTTP methods that the path has, sorted: what `Allow` says; of all paths for None.
+
+        HEAD stands wherever GET does, OPTIONS wherever anything does.
+        """
+        found = {method for method in self._tries if path is None or self.find(method, path) is not None}
+        if not found:
+            return ()
+        return tuple(sorted(found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set())))
 
 
 def _literals(segments: list[str]) -> list[str]:

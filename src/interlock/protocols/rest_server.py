@@ -4,39 +4,53 @@ Routing, binding and replies are derived from the contract; the handler is the s
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from functools import lru_cache
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from protobuf import Message
-from protobuf.wkt import Empty
 
-from interlock.call import Call, Peer, Reply, current_call
-from interlock.contract.model import Kind, Operation
-from interlock.deadline import Deadline, monotonic
-from interlock.errors import Error, MethodNotAllowed, NotAcceptable, RouteNotFound, TooLarge
+from interlock.call import Call, Outcome, Peer
+from interlock.errors import Error, MethodNotAllowed, NotAcceptable, RouteNotFound
 from interlock.metadata import Metadata
-from interlock.protocols.grpc_server import Receive, Scope, Send
+from interlock.protocols.departure import Departures
 from interlock.protocols.grpc_wire import parse_timeout
 from interlock.protocols.json_mistakes import shown
-from interlock.protocols.rest_body import discard
-from interlock.protocols.rest_error import error_body, error_response
+from interlock.protocols.rest_body import may_follow, read_on
+from interlock.protocols.rest_error import error_response
+from interlock.protocols.rest_fields import preferred, whole
 from interlock.protocols.rest_location import locator
-from interlock.protocols.rest_reply import Headers, ReplyWriter
+from interlock.protocols.rest_reply import ReplyWriter, Response
 from interlock.protocols.rest_request import RequestBinder, RestIncoming
 from interlock.protocols.rest_router import Match, Router
-from interlock.protocols.serving import Endpoint, InFlight, Limits, failure
+from interlock.protocols.rest_stream import EVENTS, LINES, Events, File, Form, Lines, Stream
+from interlock.protocols.serving import (
+    Endpoint,
+    InFlight,
+    Limits,
+    Receive,
+    Scope,
+    Send,
+    closing,
+    deadline_within,
+    log,
+    serve,
+    unmatched,
+)
 
-JSON, LINES = b"application/json", b"application/x-ndjson"
+JSON = b"application/json"
 _PATH = "/:@!$&'()*+,;=-._~%"
-_NOWHERE = Operation(
-    service="", name="", python_name="", kind=Kind.UNARY, request_type=Empty, reply_type=Empty
-)  # what a request without a route is a call of, as far as its id goes
+
+Refused: TypeAlias = Callable[[str, Outcome], None]
+"""Told of a request that reached no operation: its HTTP verb, and how it ended."""
+
+
+def _nobody(_verb: str, _outcome: Outcome) -> None:
+    return
 
 
 class _Route:
-    """One binding of one endpoint, ready to serve."""
+    """One binding of one endpoint, ready to serve; `produces` is what Accept may choose from, nothing for files."""
 
     __slots__ = ("binder", "endpoint", "produces", "writer")
 
@@ -44,14 +58,22 @@ class _Route:
         self.endpoint = endpoint
         self.binder = binder
         self.writer = writer
-        self.produces = LINES if endpoint.operation.kind.server_streams else JSON
+        self.produces = () if writer.file is not None else (LINES, EVENTS) if endpoint.streams else (JSON,)
 
 
 class RestServer:
-    """Serves the unary and server-streaming operations that have HTTP bindings; one object for an app."""
+    """Serves the unary and server-streaming operations that have HTTP bindings; one object for an app.
 
-    def __init__(self, endpoints: Iterable[Endpoint], in_flight: InFlight, limits: Limits) -> None:
+    `refused` is told of requests that reach no operation.
+    """
+
+    def __init__(
+        self, endpoints: Iterable[Endpoint], in_flight: InFlight, limits: Limits, refused: Refused = _nobody
+    ) -> None:
         self._in_flight = in_flight
+        self._limits = limits
+        self._refused = refused
+        self._departures = Departures()
         self._router: Router[_Route] = Router()
         known = tuple(endpoints)
         operations = [each.operation for each in known]
@@ -68,163 +90,152 @@ class RestServer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, whatever its path."""
         metadata = Metadata.from_raw(scope["headers"])
-        path = _raw_path(scope)
-        found = self._router.find(scope["method"], path)
+        verb, path = scope["method"], _raw_path(scope)
+        found = self._router.find(verb, path)
+        if found is None and verb == "HEAD":
+            found = self._router.find("GET", path)
         if found is None:
-            await refuse(self._no_route(scope["method"], path), metadata, send)
-        else:
-            await self._serve(found, metadata, scope, receive, send)
-
-    def _no_route(self, method: str, path: str) -> Error:
-        allowed = self._router.methods(path)
-        if not allowed:
-            return RouteNotFound(f"nothing stands at {shown(path)}")
-        error = MethodNotAllowed(f"{shown(method, 20)} is not for {shown(path)}; it has {', '.join(allowed)}")
-        error.allow = allowed
-        return error
-
-    async def _serve(
-        self, found: Match[_Route], metadata: Metadata, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+            await self._without_route(verb, path, metadata, scope, receive, send)
+            return
         route = found.target
-        endpoint = route.endpoint
-        call = Call(
-            endpoint.operation,
-            metadata,
-            peer=Peer(scope),
-            protocol="rest",
-            task=asyncio.current_task(),
-        )
-        stream: _Lines | None = None
-        response: tuple[int, Headers, bytes] | None = None
-        in_flight = self._in_flight
-        in_flight.add(call)
-        error: Error | None = None
+        call = Call(route.endpoint.operation, metadata, peer=Peer(scope), protocol="rest", task=asyncio.current_task())
+        exchange = _Exchange(call, found, scope, receive, send, self._limits, self._departures)
+        await serve(route.endpoint, call, exchange, self._in_flight)
+        self._departures.forget(call)
+
+    async def _without_route(
+        self, verb: str, path: str, metadata: Metadata, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        allowed = self._router.methods(None if verb == "OPTIONS" and path == "*" else path)
+        if verb == "OPTIONS" and allowed:
+            allow = (b"allow", ", ".join(allowed).encode())
+            await _send(send, (204, [allow], b""))
+            return
+        error: Error = RouteNotFound(f"nothing stands at {shown(path)}")
+        if allowed:
+            error = MethodNotAllowed(f"{shown(verb, 20)} is not for {shown(path)}; it has {', '.join(allowed)}")
+            error.allow = allowed
+        await self.refuse(error, metadata, scope, receive, send)
+
+    async def refuse(self, error: Error, metadata: Metadata, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with the error envelope where no operation is reached; `metadata` holds the request's headers."""
+        verb = scope["method"]
+        request_id = unmatched(metadata, "rest", error, lambda outcome: self._refused(verb, outcome)).request_id
         try:
-            current_call.set(call)
-            call.deadline = _deadline(metadata, endpoint.timeout)
-            call.incoming = RestIncoming(route.binder, call, scope, receive, found.segments)
+            await _send_refusal(error_response(error, request_id), may_follow(metadata, scope), scope, receive, send)
+        except Exception as gone:
+            log.debug("a refusal can't be sent: %s", gone)
+
+
+class _Exchange:
+    """One request and its reply, as `serve` drives it."""
+
+    __slots__ = (
+        "_call", "_departures", "_found", "_incoming", "_limits", "_media", "_receive", "_response", "_scope", "_send",
+        "_stream",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        call: Call,
+        found: Match[_Route],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        limits: Limits,
+        departures: Departures,
+    ) -> None:
+        self._call = call
+        self._found = found
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._limits = limits
+        self._departures = departures
+        self._media: bytes | None = None
+        self._response: Response | None = None
+        self._stream: Stream | None = None
+
+    def open(self) -> None:
+        """Read the head."""
+        call, route = self._call, self._found.target
+        call.incoming = self._incoming = RestIncoming(
+            route.binder, call, self._scope, self._receive, self._found.segments, self._departures
+        )
+        metadata = call.metadata
+        timeout = metadata.header(b"grpc-timeout")
+        seconds = None if timeout is None else parse_timeout(timeout)
+        call.deadline = deadline_within(route.endpoint.timeout, seconds)
+        if route.produces:
             accept = metadata.header(b"accept")
-            if accept is not None and accept != b"*/*":
-                check_accept(accept, route.produces)
-            reply = await endpoint.handle(call)
-            if route.produces is LINES:
-                stream = _Lines(call, send, route.writer)
-                await stream.send_reply(reply)
+            if accept is None or accept == b"*/*":
+                self._media = route.produces[0]
             else:
-                response = route.writer.response(call, reply)  # type: ignore[arg-type]  # a unary reply is a message
-            if call.cancellation is not None:
-                error = failure(call, asyncio.CancelledError())
-        except BaseException as raised:
-            error = failure(call, raised)
-            if isinstance(raised, asyncio.CancelledError) and call.cancellation is None:
-                call.end(error)
-                raise
-        finally:
-            in_flight.remove(call)
-            call.end(error)
-        if stream is not None and stream.started:
-            await stream.send_end(error)
+                self._media = preferred(whole(metadata, b"accept"), route.produces)
+                if self._media is None:
+                    produced = " or ".join(each.decode() for each in route.produces)
+                    raise NotAcceptable(f"the reply is {produced}, which Accept excludes")
+
+    def keep(self, message: Message[Any]) -> None:
+        """Make the response of the one message."""
+        self._response = self._found.target.writer.response(self._call, message)
+
+    async def stream(self, messages: AsyncIterator[Message[Any]]) -> None:
+        """Send a stream in the form that Accept chose; to HEAD its head alone."""
+        self._stream = Stream(self._call, self._form(), self._scope, self._send)
+        if self._scope["method"] == "HEAD":
+            async with closing(messages):
+                return
+        await self._stream.messages(messages, self._limits.heartbeat)
+
+    def _form(self) -> Form:
+        writer = self._found.target.writer
+        if writer.file is not None:
+            return File(writer.file)
+        return Events(writer) if self._media == EVENTS else Lines(writer)
+
+    async def send_end(self, error: Error | None) -> None:
+        """Send the response, or the end of the stream, or the error."""
+        stream, call = self._stream, self._call
+        if stream is not None and (stream.started or error is None):
+            await stream.end(error)
         elif error is not None:
-            if isinstance(error, TooLarge):
-                await discard(metadata, receive)
-            headers = [*call.head, *call.tail]
-            await _send(send, error_response(error, call.request_id, headers))
-        elif stream is not None:
-            await stream.send_end(None)
-        elif response is not None:
-            await _send(send, response)
+            response = error_response(error, call.request_id, [*call.head, *call.tail])
+            follows = not self._incoming.read and may_follow(call.metadata, self._scope)
+            await _send_refusal(response, follows, self._scope, self._receive, self._send)
+        elif self._response is not None:
+            response = self._response
+            if self._scope["method"] == "HEAD":
+                response = (*response[:2], b"")
+            await _send(self._send, response)
 
 
-async def refuse(error: Error, metadata: Metadata, send: Send) -> None:
-    """Answer with the error envelope where no operation is reached; `metadata` holds the request's headers."""
-    request_id = Call(_NOWHERE, metadata, protocol="rest").request_id
-    await _send(send, error_response(error, request_id))
-
-
-async def _send(send: Send, response: tuple[int, Headers, bytes]) -> None:
+async def _send(send: Send, response: Response) -> None:
     status, headers, body = response
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
+async def _send_refusal(response: Response, body_follows: bool, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send an error; before it ends, read past the body that may still come."""
+    status, headers, body = response
+    if scope["method"] == "HEAD":
+        body = b""
+    if not body_follows:
+        await _send(send, (status, headers, body))
+        return
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    await read_on(receive)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def refuse(error: Error, metadata: Metadata, send: Send) -> None:
+    """Answer with the error envelope where there is no REST server, as on the operations port."""
+    request_id = unmatched(metadata, "rest", error, lambda _: None).request_id
+    await _send(send, error_response(error, request_id))
+
+
 def _raw_path(scope: Scope) -> str:
     raw: bytes | None = scope.get("raw_path")
     return raw.decode("latin-1") if raw is not None else quote(scope["path"], safe=_PATH.replace("%", ""))
-
-
-def _deadline(metadata: Metadata, limit: float) -> Deadline:
-    value = metadata.header(b"grpc-timeout")
-    if value is not None:
-        limit = min(limit, parse_timeout(value))
-    return Deadline(monotonic() + limit)
-
-
-def check_accept(accept: bytes, produced: bytes) -> None:
-    """Refuse an Accept header that excludes what is produced; NotAcceptable."""
-    if not accepts(accept, produced):
-        raise NotAcceptable(f"the reply is {produced.decode()}, which Accept excludes")
-
-
-@lru_cache(512)
-def accepts(accept: bytes, produced: bytes) -> bool:
-    """Tell whether an Accept header lets `produced` through (RFC 9110 §12.5.1): the most specific range decides."""
-    kind = produced.partition(b"/")[0]
-    ranks = {b"*/*": 1, kind + b"/*": 2, produced: 3}
-    best, quality = 0, 0.0
-    for part in accept.lower().split(b","):
-        name, *parameters = (each.strip() for each in part.split(b";"))
-        rank = ranks.get(name, 0)
-        if rank > best:
-            best, quality = rank, _quality(parameters)
-        elif rank and rank == best:
-            quality = max(quality, _quality(parameters))
-    return quality > 0
-
-
-def _quality(parameters: list[bytes]) -> float:
-    for each in parameters:
-        name, _, value = each.partition(b"=")
-        if name.strip() == b"q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
-
-
-class _Lines:
-    """A server stream as newline-delimited JSON: a line `{"data": …}` each, a last `{"error": …}` on failure."""
-
-    __slots__ = ("_call", "_send", "_writer", "started")
-
-    def __init__(self, call: Call, send: Send, writer: ReplyWriter) -> None:
-        self._call = call
-        self._send = send
-        self._writer = writer
-        self.started = False
-
-    async def send_reply(self, reply: Reply) -> None:
-        messages: AsyncIterator[Message[Any]] = reply  # type: ignore[assignment]  # a server stream's reply
-        async for message in messages:
-            line = self._writer.line(message)
-            if not self.started:
-                await self._start()
-            await self._send({"type": "http.response.body", "body": line, "more_body": True})
-            self._call.touched = monotonic()
-
-    async def _start(self) -> None:
-        self.started = True
-        call = self._call
-        headers = [
-            (b"content-type", LINES),
-            (b"x-request-id", call.request_id.encode()),
-            *call.head,
-        ]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-
-    async def send_end(self, error: Error | None) -> None:
-        if not self.started:
-            await self._start()
-        last = b"" if error is None else error_body(error, self._call.request_id) + b"\n"
-        await self._send({"type": "http.response.body", "body": last, "more_body": False})

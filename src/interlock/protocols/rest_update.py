@@ -13,6 +13,7 @@ from interlock.contract.rest_shape import (
     is_output_only,
     plain_message_of,
 )
+from interlock.protocols.mask_paths import mask_key
 
 Drop: TypeAlias = Callable[[Message[Any]], None]
 
@@ -68,18 +69,53 @@ class _Dropper:
                 dropper.drop(each)
 
 
-def changed_paths(resource: DescMessage, data: bytes, bound: Collection[str]) -> list[str]:
+def without_nulls(resource: DescMessage, data: bytes) -> bytes:
+    """Return the JSON of a merge patch without the entries that it takes out of maps, as proto JSON can read it.
+
+    `data` must be known to be nested no deeper than the stack bears; what is no JSON is returned as it is.
+    """
+    if b"null" not in data:
+        return data
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return data
+    return json.dumps(_kept(resource, value)).encode() if isinstance(value, dict) else data
+
+
+def _kept(message: DescMessage, value: dict[str, Any]) -> dict[str, Any]:
+    known = fields_by_name(message)
+    kept: dict[str, Any] = {}
+    for key, inner in value.items():
+        field = known.get(key)
+        if field is not None and isinstance(inner, dict):
+            if isinstance(field.value, DescFieldValueMap):
+                inner = {name: each for name, each in inner.items() if each is not None or _takes_null(field)}
+            elif (nested := plain_message_of(field)) is not None:
+                inner = _kept(nested, inner)
+        kept[key] = inner
+    return kept
+
+
+def _takes_null(field: DescField) -> bool:
+    element = element_of(field)
+    return isinstance(element, DescMessage) and element.type_name == WELL_KNOWN + "Value"
+
+
+def changed_paths(resource: DescMessage, data: bytes, bound: Collection[str], *, merge: bool = False) -> list[str]:
     """Return the paths that a PATCH body names, in its order: `shipping_address.city` for a nested key.
 
-    Lists and maps are replaced whole; a null names the field it clears; an empty object names nothing (RFC 7396).
-    OUTPUT_ONLY fields and those in `bound`, which the path gives, are left out. `data` must have decoded before.
+    Lists are replaced whole, and so are maps, but by a merge patch, which changes their entries one by one
+    (RFC 7396): `labels.colour`, in backticks where a key is no plain word (AIP-161). A null names the field it clears;
+    an empty object names nothing. OUTPUT_ONLY fields, those in `bound`, which the path gives, and the resource's own
+    `etag`, which is compared and not set (AIP-154), are left out. `data` must have decoded before.
     """
     value = json.loads(data)
-    found = _paths(resource, value, "") if isinstance(value, dict) else iter(())
-    return [path for path in dict.fromkeys(found) if path not in bound]
+    found = _paths(resource, value, "", merge) if isinstance(value, dict) else iter(())
+    return [path for path in dict.fromkeys(found) if path not in bound and path != "etag"]
 
 
-def _paths(message: DescMessage, value: dict[str, Any], above: str) -> Iterator[str]:
+def _paths(message: DescMessage, value: dict[str, Any], above: str, merge: bool) -> Iterator[str]:
     known = fields_by_name(message)
     for key, inner in value.items():
         field: DescField | None = known.get(key)
@@ -88,6 +124,8 @@ def _paths(message: DescMessage, value: dict[str, Any], above: str) -> Iterator[
         path = f"{above}{field.name}"
         nested = plain_message_of(field)
         if nested is not None and isinstance(inner, dict):
-            yield from _paths(nested, inner, f"{path}.")
+            yield from _paths(nested, inner, f"{path}.", merge)
+        elif merge and isinstance(field.value, DescFieldValueMap) and isinstance(inner, dict):
+            yield from (f"{path}.{mask_key(each)}" for each in inner)
         else:
             yield path

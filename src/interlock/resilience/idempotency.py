@@ -59,7 +59,7 @@ def idempotency(store: "StoredAnswers | None") -> Layer:
         lease = (operation.timeout or DEFAULT_TIMEOUT).total_seconds() + MARGIN
 
         async def once(call: Call, proceed: Handler) -> Reply:
-            identity = Identity(operation=operation.path, caller=_caller(call), key=_key(call))
+            identity = Identity(operation=operation.path, caller=_caller(call), key=key_of(call))
             found = await store.claim(identity, fingerprint(call.request), lease)
             if isinstance(found, Answer):
                 return _replayed(call, operation, found)
@@ -134,7 +134,8 @@ def _caller(call: Call) -> str:
     return call.peer.address.rpartition(":")[0]  # without the port, which changes with each connection
 
 
-def _key(call: Call) -> str:
+def key_of(call: Call) -> str:
+    """Return the key that a call came with; InvalidArgument where there is none, or one that cannot be used."""
     given = call.metadata.header(_HEADER)
     if given is None:
         raise _wrong("is required: a value that is new for each operation meant, such as a UUID, and kept for retries")

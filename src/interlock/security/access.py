@@ -12,10 +12,12 @@ from typing import Any
 from interlock.call import Call, Handler, Layer, Middleware, Principal, Reply
 from interlock.contract.model import Operation
 from interlock.errors import PermissionDenied, Unauthenticated
+from interlock.security import audit
 
 _PATTERN = re.compile(r"\*\Z|[a-z][a-z0-9_-]*:(\*|[a-z][a-z0-9_-]*)\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _TABLES = ("roles", "certificates")
+_KEYS = (*_TABLES, "privileged")
 
 
 class RolesError(Exception):
@@ -27,15 +29,21 @@ class Roles:
     """What each role permits, and the roles of the services that show a certificate instead of a token.
 
     A permission is granted by itself (`orders:read`), by `orders:*` or by `*`. An empty `Roles` permits nothing.
+    `privileged` permissions leave a line in the audit log whenever they let somebody through.
     """
 
     permissions: Mapping[str, frozenset[str]] = field(default_factory=dict)
     certificates: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    privileged: frozenset[str] = frozenset()
 
     def granting(self, permission: str) -> frozenset[str]:
         """Return the roles that hold `permission`; none for an empty one."""
         patterns = _patterns(permission)
         return frozenset(role for role, held in self.permissions.items() if not patterns.isdisjoint(held))
+
+    def audits(self, permission: str) -> bool:
+        """Tell whether a call that `permission` lets through is one to keep an eye on."""
+        return not self.privileged.isdisjoint(_patterns(permission))
 
 
 def _patterns(permission: str) -> frozenset[str]:
@@ -45,24 +53,32 @@ def _patterns(permission: str) -> frozenset[str]:
 
 
 def roles_from(
-    permissions: Mapping[str, Iterable[str]], certificates: Mapping[str, Iterable[str]] | None = None
+    permissions: Mapping[str, Iterable[str]],
+    certificates: Mapping[str, Iterable[str]] | None = None,
+    privileged: Iterable[str] = (),
 ) -> Roles:
     """Return `Roles` of plain data: permissions by role and, for mutual TLS, roles by name (SPIFFE URI or DNS name).
 
     `RolesError` for a name or permission that is malformed, or a certificate's role that does not exist.
     """
-    held = {role: _listed(role, given) for role, given in permissions.items()}
+    held = {str(role): _listed(str(role), given) for role, given in permissions.items()}
     for role, patterns in held.items():
         if not _NAME.match(role):
             raise RolesError(f"{role!r} is no name of a role: up to 64 letters, digits, '.', '_' and '-'")
-        for pattern in sorted(patterns):
-            if not _PATTERN.match(pattern):
-                raise RolesError(f"role {role}: {pattern!r} is no permission; write `orders:read`, `orders:*` or `*`")
+        _check_patterns(f"role {role}", patterns)
     shown = {name: _listed(name, given) for name, given in (certificates or {}).items()}
     for name, roles in shown.items():
         if unknown := sorted(roles - held.keys()):
             raise RolesError(f"certificate {name}: there is no role {unknown[0]!r}; there are: {', '.join(held)}")
-    return Roles(permissions=MappingProxyType(held), certificates=MappingProxyType(shown))
+    watched = _listed("privileged", privileged)
+    _check_patterns("privileged", watched)
+    return Roles(permissions=MappingProxyType(held), certificates=MappingProxyType(shown), privileged=watched)
+
+
+def _check_patterns(where: str, patterns: Iterable[str]) -> None:
+    for pattern in sorted(patterns):
+        if not _PATTERN.match(pattern):
+            raise RolesError(f"{where}: {pattern!r} is no permission; write `orders:read`, `orders:*` or `*`")
 
 
 def _listed(name: str, given: object) -> frozenset[str]:
@@ -75,28 +91,41 @@ def _listed(name: str, given: object) -> frozenset[str]:
 
 
 def load_roles(path: Path | None) -> Roles:
-    """Read a roles file, TOML or, by its name, JSON; no path gives `Roles` that permit nothing. It blocks.
+    """Read a roles file: YAML, JSON or TOML, by its name; no path gives `Roles` that permit nothing. It blocks.
 
-    `[roles]` has a list of permissions for each role, `[certificates]` a list of roles for each name in a certificate.
-    `RolesError` names the file and what is wrong in it.
+    `roles` has a list of permissions for each role, `certificates` a list of roles for each name in a certificate,
+    `privileged` lists the permissions whose use is audited. `RolesError` names the file and what is wrong in it.
     """
     if path is None:
         return Roles()
     try:
         text = path.read_text(encoding="utf-8")
-        data: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        data: Any = _parsed(text, path.suffix)
     except FileNotFoundError:
         raise RolesError(f"there is no roles file {path}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RolesError(f"{path} cannot be read: {error}") from error
     if not isinstance(data, dict) or not all(isinstance(data.get(each, {}), dict) for each in _TABLES):
         raise RolesError(f"{path} must have a table [roles], and may have a table [certificates]")
-    if unknown := sorted(data.keys() - set(_TABLES)):
-        raise RolesError(f"{path}: {unknown[0]!r} is no table here; there are [roles] and [certificates]")
+    if unknown := sorted(str(each) for each in data if each not in _KEYS):
+        raise RolesError(
+            f"{path}: {unknown[0]!r} is no table here; there are [roles] and [certificates], and the list privileged"
+        )
     try:
-        return roles_from(data.get("roles", {}), data.get("certificates", {}))
+        return roles_from(data.get("roles", {}), data.get("certificates", {}), data.get("privileged", ()))
     except RolesError as error:
         raise RolesError(f"{path}: {error}") from None
+
+
+def _parsed(text: str, suffix: str) -> Any:
+    """Return what a text in the format of that suffix says; ValueError if it is none."""
+    if suffix == ".json":
+        return json.loads(text)
+    if suffix in (".yaml", ".yml"):
+        from interlock.security.yaml_text import parse_yaml  # noqa: PLC0415 - a library of its own, where it is used
+
+        return parse_yaml(text)
+    return tomllib.loads(text)
 
 
 def access(roles: Roles, *, service_principal: Principal | None = None) -> Layer:
@@ -113,13 +142,16 @@ def access(roles: Roles, *, service_principal: Principal | None = None) -> Layer
         if service_principal is not None:
             return _acting(service_principal, roles.granting(permission), permission)
         granting = roles.granting(permission)
+        audited = roles.audits(permission)
 
         async def permitted(call: Call, proceed: Handler) -> Reply:
             principal = call.principal
             if principal is None:
                 raise Unauthenticated(_NOBODY)
             if granting.isdisjoint(principal.roles):
-                raise _denied(permission)
+                raise _denied(call, permission)
+            if audited:
+                audit.privileged(call, permission)
             return await proceed(call)
 
         return permitted
@@ -136,7 +168,7 @@ def _acting(principal: Principal, granting: frozenset[str], permission: str) -> 
     async def as_service(call: Call, proceed: Handler) -> Reply:
         call.principal = principal
         if not may:
-            raise _denied(permission)
+            raise _denied(call, permission)
         return await proceed(call)
 
     return as_service
@@ -150,10 +182,11 @@ def authorize(call: Call, permission: str, roles: Roles) -> None:
     if call.principal is None:
         raise Unauthenticated(_NOBODY)
     if roles.granting(permission).isdisjoint(call.principal.roles):
-        raise _denied(permission)
+        raise _denied(call, permission)
 
 
-def _denied(permission: str) -> PermissionDenied:
+def _denied(call: Call, permission: str) -> PermissionDenied:
+    audit.refused(call, f"it needs the permission {permission}" if permission else "its contract names no permission")
     if not permission:
         return PermissionDenied("the contract names no permission for this operation, so nobody may call it")
     return PermissionDenied(f"this needs the permission {permission}, which none of your roles holds")

@@ -1,18 +1,18 @@
-"""Authentication of SERVED calls, on the head alone: a bearer token, or under mutual TLS the client's certificate."""
+"""Authentication of SERVED calls, on the head alone: a bearer token, an API key, or the client's certificate."""
 
-import logging
 from typing import TYPE_CHECKING
 
 from interlock.call import Call, Handler, Layer, Middleware, Principal, Reply
 from interlock.contract.model import Operation
 from interlock.errors import Unauthenticated
+from interlock.metadata import Metadata
+from interlock.security import audit
 from interlock.security.refused import CredentialRefused
 
 if TYPE_CHECKING:
+    from interlock.security.api_keys import ApiKeys
     from interlock.security.mutual_tls import CertificateIdentities
     from interlock.security.verifier import Verifier
-
-log = logging.getLogger("interlock.security")
 
 REFUSED = "no valid credential came with the call; send a token as 'authorization: Bearer TOKEN'"
 """What every caller is told whose credential is missing or does not verify; why stands in the log alone."""
@@ -23,30 +23,72 @@ UNCONFIGURED = (
 )
 """What every caller is told where no keys were ever made."""
 
+UNTRUSTED = frozenset(
+    (
+        b"baggage",
+        b"forwarded-user",
+        b"remote-user",
+        b"x-authenticated-user",
+        b"x-authenticated-userid",
+        b"x-client-cert",
+        b"x-client-dn",
+        b"x-consumer-username",
+        b"x-forwarded-client-cert",
+        b"x-forwarded-email",
+        b"x-forwarded-groups",
+        b"x-forwarded-preferred-username",
+        b"x-forwarded-user",
+        b"x-jwt-payload",
+        b"x-principal",
+        b"x-remote-user",
+        b"x-roles",
+        b"x-ssl-client-cert",
+        b"x-ssl-client-dn",
+        b"x-user-email",
+        b"x-user-id",
+        b"x-user-roles",
+        b"x-userinfo",
+    )
+)
+"""Names under which proxies hand on who somebody is. Nothing vouches for them here, so no handler sees one."""
 
-def authenticate(verifier: "Verifier | None", certificates: "CertificateIdentities | None" = None) -> Layer:
-    """Set `call.principal` from the bearer token, else from a client certificate where `certificates` is given.
 
-    A call without either is refused as UNAUTHENTICATED, but for operations that the contract opens to anybody, whose
-    calls have no principal. Without a verifier no token is taken.
+def authenticate(
+    verifier: "Verifier | None",
+    certificates: "CertificateIdentities | None" = None,
+    api_keys: "ApiKeys | None" = None,
+) -> Layer:
+    """Set `call.principal` from the bearer token, else from an API key, else from a client certificate.
+
+    Keys and certificates count where `api_keys` and `certificates` are given, tokens where a `verifier` is. A call
+    with none of them, or with a token and a key, is refused as UNAUTHENTICATED, but for operations that the contract
+    opens to anybody, whose calls have no principal. Headers that claim an identity otherwise are dropped.
     """
 
-    def layer(operation: Operation) -> Middleware | None:
+    def layer(operation: Operation) -> Middleware:
         if operation.unauthenticated:
-            return None
-        identify = _Identify(operation, verifier, certificates)
+            return _anybody
+        identify = _Identify(verifier, certificates, api_keys)
 
         async def identified(call: Call, proceed: Handler) -> Reply:
             header: bytes | None = None
-            several = False
+            key: bytes | None = None
+            several = claimed = False
             for name, value in call.metadata.raw:
                 if name == b"authorization":
-                    several = header is not None
+                    several = several or header is not None
                     header = value
+                elif name == b"x-api-key":
+                    several = several or key is not None
+                    key = value
+                elif name in UNTRUSTED:
+                    claimed = True
+            if claimed:
+                _drop(call)
             principal = None
-            if header is not None and verifier is not None and not several:
+            if header is not None and verifier is not None and not several and key is None:
                 principal = verifier.known(header)
-            call.principal = principal or await identify(call, header, several)
+            call.principal = principal or await identify(call, header, key, several=several)
             return await proceed(call)
 
         return identified
@@ -54,27 +96,51 @@ def authenticate(verifier: "Verifier | None", certificates: "CertificateIdentiti
     return layer
 
 
+async def _anybody(call: Call, proceed: Handler) -> Reply:
+    for name, _ in call.metadata.raw:
+        if name in UNTRUSTED:
+            _drop(call)
+            break
+    return await proceed(call)
+
+
+def _drop(call: Call) -> None:
+    call.metadata = Metadata.from_raw([pair for pair in call.metadata.raw if pair[0] not in UNTRUSTED])
+
+
 class _Identify:
-    """The slow way: a token or certificate that was not seen before, or none that counts."""
+    """The slow way: a token or certificate that was not seen before, an API key, or none that counts."""
 
     def __init__(
-        self, operation: Operation, verifier: "Verifier | None", certificates: "CertificateIdentities | None"
+        self,
+        verifier: "Verifier | None",
+        certificates: "CertificateIdentities | None",
+        api_keys: "ApiKeys | None",
     ) -> None:
-        self._operation = operation
         self._verifier = verifier
         self._certificates = certificates
+        self._api_keys = api_keys
 
-    async def __call__(self, call: Call, header: bytes | None, several: bool) -> Principal:
+    async def __call__(self, call: Call, header: bytes | None, key: bytes | None, *, several: bool) -> Principal:
         try:
             if several:
-                raise CredentialRefused("several authorization headers came")  # noqa: TRY301 - told like every other
-            return await self._principal(call, header)
+                raise CredentialRefused("several credentials of one kind came")  # noqa: TRY301 - told like every other
+            return await self._principal(call, header, key)
         except CredentialRefused as refused:
-            log.warning("%s refused a call of %s: %s", self._operation, call.peer.address or "this process", refused)
-        configured = self._certificates is not None or (self._verifier is not None and self._verifier.configured)
-        raise Unauthenticated(REFUSED if configured else UNCONFIGURED)
+            audit.refused(call, refused)
+        raise Unauthenticated(REFUSED if self._configured else UNCONFIGURED)
 
-    async def _principal(self, call: Call, header: bytes | None) -> Principal:
+    @property
+    def _configured(self) -> bool:
+        verifies = self._verifier is not None and self._verifier.configured
+        return verifies or self._certificates is not None or self._api_keys is not None
+
+    async def _principal(self, call: Call, header: bytes | None, key: bytes | None) -> Principal:
+        if key is not None and self._api_keys is not None:
+            if header is not None:
+                raise CredentialRefused("a token and an API key came")
+            address = call.peer.address.rpartition(":")[0]
+            return self._api_keys.known(key) or await self._api_keys.verify(key, address)
         if header is None and self._certificates is not None and (chain := call.peer.certificates):
             return self._certificates.principal(chain[0])
         if self._verifier is None:

@@ -1,26 +1,25 @@
 """Credentials of SENT calls: what a client shows, one attempt at a time. None of them is ever in a log or a `repr`."""
 
-import asyncio
 import json
-import logging
 import os
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
-from interlock.call import Call, Handler, Layer, Middleware, Reply, current_call, in_thread
+from interlock.call import Call, Handler, Layer, Middleware, Principal, Reply, current_call, in_thread
 from interlock.contract.model import Operation
 from interlock.errors import Unauthenticated
 from interlock.metadata import Metadata
-
-log = logging.getLogger("interlock.security")
+from interlock.security.renewal import Renewed, Term
 
 _AUTHORIZATION = b"authorization"
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/\-]+=*\Z")  # RFC 6750 §2.1
-_PAUSE = 10.0
+_DELEGATION = timedelta(minutes=5)
+_MOST_CALLERS = 1024
 
 
 class Credentials(Protocol):
@@ -67,7 +66,10 @@ def credentials(given: Credentials) -> Layer:
     return layer
 
 
-def _bearer(token: str) -> Metadata:
+def bearer_metadata(token: str) -> Metadata:
+    """Return the metadata that shows a token; ValueError for what could not be one (RFC 6750 §2.1)."""
+    if not _TOKEN.match(token):
+        raise ValueError("that is no bearer token: it has other characters than RFC 6750 allows, or none")
     return Metadata.from_raw([(_AUTHORIZATION, b"Bearer " + token.encode("ascii"))])
 
 
@@ -77,9 +79,7 @@ class BearerToken:
     __slots__ = ("_metadata",)
 
     def __init__(self, token: str) -> None:
-        if not _TOKEN.match(token):
-            raise ValueError("that is no bearer token: it has other characters than RFC 6750 allows, or none")
-        self._metadata = _bearer(token)
+        self._metadata = bearer_metadata(token)
 
     async def apply(self, call: Call) -> None:
         """Add the token."""
@@ -105,7 +105,7 @@ class Forwarded:
         """Add the caller's own token, else what stands in for it."""
         token = _callers_token()
         if token:
-            call.metadata.extend(_bearer(token))
+            call.metadata.extend(bearer_metadata(token))
         elif self._otherwise is not None:
             await self._otherwise.apply(call)
 
@@ -122,17 +122,24 @@ def forwarded(otherwise: Credentials | None = None) -> Forwarded:
     return Forwarded(otherwise)
 
 
-def _callers_token() -> str:
+def _caller() -> Principal | None:
     serving = current_call.get()
-    return serving.principal.credential if serving is not None and serving.principal is not None else ""
+    return serving.principal if serving is not None else None
+
+
+def _callers_token() -> str:
+    caller = _caller()
+    return caller.credential if caller is not None else ""
 
 
 class ServiceToken:
     """A service's own token, minted from a key set on disk, renewed once four fifths of its life are over.
 
     While it cannot be renewed the old one is shown. `keys` is the directory, `issuer` and `audience` are what the
-    services called expect, `lifetime` is 1 s to 24 h. A refused token is replaced at most every 10 s, with the keys
-    read again. Belongs to one event loop.
+    services called expect, `lifetime` is 1 s to 24 h. With `delegated`, a call that is made while another is served
+    names its caller as the subject and this service as who acts for it (RFC 8693 §4.1), for 5 minutes at most; the
+    roles are this service's. A refused token is replaced at most every 10 s, with the keys read again. Belongs to one
+    event loop.
     """
 
     def __init__(
@@ -144,6 +151,7 @@ class ServiceToken:
         issuer: str = "service-auth",
         audience: str = "microservices",
         lifetime: timedelta = timedelta(hours=1),
+        delegated: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
         if not subject:
@@ -154,12 +162,10 @@ class ServiceToken:
         self._issuer = issuer
         self._audience = audience
         self._lifetime = lifetime
+        self._delegated = delegated
         self._now = now
-        self._metadata = Metadata()
-        self._renew_at = float("-inf")
-        self._ends_at = float("-inf")
-        self._next_refresh = float("-inf")
-        self._renewing = asyncio.Lock()
+        self._own = self._renewed(None)
+        self._of_callers: OrderedDict[tuple[str, str, tuple[str, ...]], Renewed[Metadata]] = OrderedDict()
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> Credentials:
@@ -186,41 +192,42 @@ class ServiceToken:
 
     async def apply(self, call: Call) -> None:
         """Add the token, minted or renewed if it is time; `KeySetError` where there are no keys to mint it with."""
-        if self._now() >= self._renew_at:
-            await self._renew()
-        call.metadata.extend(self._metadata)
+        call.metadata.extend(await self._shown().get())
 
     async def refresh(self) -> bool:
         """Mint another one, unless that was done less than 10 s ago: then the one there is may be newer."""
-        if self._now() >= self._next_refresh:
-            self._next_refresh = self._now() + _PAUSE
-            self._renew_at = float("-inf")
-            await self._renew()
+        await self._shown().refresh()
         return True
 
-    async def _renew(self) -> None:
-        async with self._renewing:
-            if self._now() < self._renew_at:
-                return  # another call did it meanwhile
-            at = self._now()
-            try:
-                token = await in_thread(self._mint)
-            except Exception:
-                if at >= self._ends_at:
-                    raise
-                log.warning("%r could not be renewed; the old token is shown", self, exc_info=True)
-                self._renew_at = at + _PAUSE
-                return
-            self._metadata = _bearer(token)
-            self._renew_at = at + 0.8 * self._lifetime.total_seconds()
-            self._ends_at = at + self._lifetime.total_seconds()
+    def _shown(self) -> Renewed[Metadata]:
+        caller = _caller() if self._delegated else None
+        if caller is None or (caller.subject == self._subject and not caller.actors):
+            return self._own
+        key = (caller.subject, caller.issuer, caller.actors)
+        found = self._of_callers.get(key)
+        if found is None:
+            found = self._of_callers[key] = self._renewed(caller)
+            if len(self._of_callers) > _MOST_CALLERS:
+                self._of_callers.popitem(last=False)
+        self._of_callers.move_to_end(key)
+        return found
 
-    def _mint(self) -> str:
+    def _renewed(self, behalf: Principal | None) -> Renewed[Metadata]:
+        lifetime = self._lifetime if behalf is None else min(self._lifetime, _DELEGATION)
+
+        async def mint() -> Term[Metadata]:
+            metadata = await in_thread(self._mint, behalf, lifetime)
+            seconds = lifetime.total_seconds()
+            return Term(value=metadata, renew_in=0.8 * seconds, ends_in=seconds)
+
+        return Renewed(mint, repr(self), now=self._now)
+
+    def _mint(self, behalf: Principal | None, lifetime: timedelta) -> Metadata:
         from interlock.security.keys import load_keys  # noqa: PLC0415 - clients that show no token need no library for it
         from interlock.security.tokens import Issuer  # noqa: PLC0415
 
         issuer = Issuer(keys=load_keys(self._keys), name=self._issuer, audience=self._audience, now=self._now)
-        return issuer.mint(self._subject, self._roles, lifetime=self._lifetime)
+        return bearer_metadata(issuer.mint(self._subject, self._roles, lifetime=lifetime, behalf=behalf))
 
     def __repr__(self) -> str:
         return f"ServiceToken({self._subject!r}, roles={list(self._roles)!r})"

@@ -6,34 +6,39 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeAlias
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
-
-from joserfc.errors import JoseError
-from joserfc.jwk import RSAKey
-from joserfc.util import base64_to_int
+from typing import TypeAlias
 
 from interlock.call import detached, in_thread
 from interlock.deadline import Clock, monotonic
-from interlock.security.keys import ALGORITHM, SMALLEST_BITS, KeySetError, jwks_document, published_keys
+from interlock.security.algorithms import RS256, Algorithm, Key
+from interlock.security.keys import KeySetError, jwks_document, published_keys
 
 log = logging.getLogger("interlock.security")
 
 Fetch: TypeAlias = Callable[[], Awaitable[bytes]]
 """Gets the bytes of a JSON Web Key Set; FileNotFoundError where none was ever made, anything else is a failure."""
 
+ABSENT = (
+    "there are no keys to verify tokens with, so every call that needs a token is refused: %s is missing; in "
+    "development `interlock keys new` makes it, elsewhere INTERLOCK_JWKS names a JWKS file or URL"
+)
 LARGEST_SET = 256 * 1024
-_PATIENCE = 5.0
 
 
 def jwks_from(place: str | Path, *, tls: ssl.SSLContext | None = None) -> Fetch:
     """Return what fetches the set at `place`: a path, or an `https://` or `http://` URL.
 
-    Redirects are not followed, a set is at most 256 KiB, a server has 5 s. ValueError for another kind of URL.
+    Redirects are not followed, a set is at most 256 KiB, a server has 10 s. ValueError for another kind of URL.
     """
     text = str(place)
     if text.startswith(("https://", "http://")):
-        return _from_url(text, tls)
+
+        async def fetch_url() -> bytes:
+            from interlock.security.web import get  # noqa: PLC0415 - an HTTP client, where keys come from afar
+
+            return await get(text, most=LARGEST_SET, tls=tls)
+
+        return fetch_url
     if "://" in text:
         raise ValueError(f"a key set is read from a path, an https:// or an http:// URL, not from {text}")
     path = Path(place)
@@ -44,25 +49,30 @@ def jwks_from(place: str | Path, *, tls: ssl.SSLContext | None = None) -> Fetch:
     return fetch
 
 
-def _from_url(url: str, tls: ssl.SSLContext | None) -> Fetch:
-    opener = build_opener(_NoRedirect(), HTTPSHandler(context=tls))
-    request = Request(url, headers={"accept": "application/json", "user-agent": "interlock"})  # noqa: S310 - http(s)
+def discovered(issuer: str, *, tls: ssl.SSLContext | None = None) -> Fetch:
+    """Return what fetches the keys of an OpenID Connect issuer, found by discovery (OpenID Connect Discovery 1.0 §4).
 
-    def read() -> bytes:
-        with opener.open(request, timeout=_PATIENCE) as reply:
-            body: bytes = reply.read(LARGEST_SET + 1)
-            return body
+    The document must name the issuer as it is written here (§4.3), and its keys must be as well protected as it is:
+    `https://`, unless the issuer itself is `http://`. ValueError for another kind of URL.
+    """
+    if not issuer.startswith(("https://", "http://")):
+        raise ValueError(f"an issuer is discovered at its https:// URL, not at {issuer}; name its keys with `jwks`")
+    place = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+    read = jwks_from(place, tls=tls)
 
     async def fetch() -> bytes:
-        async with asyncio.timeout(2 * _PATIENCE):  # the opener's limit is for each read, not for all
-            return await in_thread(read)
+        try:
+            document = json.loads(await read())
+            named, keys = document["issuer"], document["jwks_uri"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{place} is no OpenID configuration: {type(error).__name__}") from error
+        if named != issuer:
+            raise ValueError(f"{place} is about another issuer than {issuer}")
+        if not isinstance(keys, str) or not keys.startswith(("https://", issuer.partition("://")[0] + "://")):
+            raise ValueError(f"{place} names keys that are not at an https:// URL")
+        return await jwks_from(keys, tls=tls)()
 
     return fetch
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        """Take a redirect for the failure that it would be: keys come from where the settings say."""
 
 
 class VerifyingKeys:
@@ -73,13 +83,21 @@ class VerifyingKeys:
     """
 
     def __init__(
-        self, fetch: Fetch, *, fresh_for: float = 300.0, pause: float = 10.0, clock: Clock = monotonic
+        self,
+        fetch: Fetch,
+        *,
+        algorithm: Algorithm = RS256,
+        fresh_for: float = 300.0,
+        pause: float = 10.0,
+        clock: Clock = monotonic,
     ) -> None:
         self._fetch = fetch
+        self._algorithm = algorithm
         self._fresh_for = fresh_for
         self._pause = pause
         self._clock = clock
-        self._keys: dict[str, RSAKey] = {}
+        self._keys: dict[str, Key] = {}
+        self.made: dict[str, float] = {}
         self._next_fetch = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
         self.stale_at = float("-inf")
@@ -91,7 +109,7 @@ class VerifyingKeys:
         """Whether a set was ever read."""
         return bool(self._keys)
 
-    async def find(self, kid: str) -> RSAKey | None:
+    async def find(self, kid: str) -> Key | None:
         """Return the key of that id, fetched again where it is not known; None if there is none."""
         found = self._keys.get(kid)
         if found is None:
@@ -126,32 +144,44 @@ class VerifyingKeys:
     async def _renew(self) -> None:
         try:
             document = await self._fetch()
-            self._take(parse_jwks(document))
+            self._take(parse_jwks(document, self._algorithm), _made(document))
         except FileNotFoundError as missing:
+            if not self.absent:  # told once
+                log.warning(ABSENT, missing.filename)
             self.absent = not self._keys
-            log.warning("there are no keys to verify tokens with: %s is missing", missing.filename)
         except Exception as failed:  # whatever a fetch raises, the keys there are still count
             log.warning("the keys to verify tokens with cannot be read, %d are known: %r", len(self._keys), failed)
         finally:
             self._fetching = None
 
-    def _take(self, fresh: dict[str, RSAKey]) -> None:
+    def _take(self, fresh: dict[str, Key], made: dict[str, float]) -> None:
         withdrawn = [
             kid for kid, key in self._keys.items() if kid not in fresh or fresh[kid].as_dict() != key.as_dict()
         ]
         self._keys = fresh
+        self.made = {kid: made[kid] for kid in fresh if kid in made}
         self.absent = False
         self.stale_at = self._clock() + self._fresh_for
         if withdrawn:
             self.on_withdrawn()
 
 
+def _made(document: bytes) -> dict[str, float]:
+    """Return when keys were made, where a set says so (`iat`, seconds since 1970)."""
+    found = {}
+    for entry in json.loads(document)["keys"]:
+        at = entry.get("iat") if isinstance(entry, dict) else None
+        if isinstance(at, int) and 0 <= at < 2**40:
+            found[str(entry.get("kid"))] = float(at)
+    return found
+
+
 def _nothing() -> None:
     """Stand where nobody wants to know."""
 
 
-def parse_jwks(document: bytes) -> dict[str, RSAKey]:
-    """Return the usable keys of a JSON Web Key Set by `kid`: RSA of 2048 bits or more, for RS256 signatures.
+def parse_jwks(document: bytes, algorithm: Algorithm = RS256) -> dict[str, Key]:
+    """Return the usable keys of a JSON Web Key Set by `kid`: those of one family, RSA keys of 2048 bits or more.
 
     Others are passed over (RFC 7517 §5); ValueError if none is left, or it is no such set or above 256 KiB.
     """
@@ -159,38 +189,17 @@ def parse_jwks(document: bytes) -> dict[str, RSAKey]:
         raise ValueError(f"the key set is larger than {LARGEST_SET} bytes")
     try:
         entries = json.loads(document)["keys"]
-        usable = [entry for entry in entries if _is_usable(entry)]
+        usable = [entry for entry in entries if algorithm.fits(entry) and isinstance(entry.get("kid"), str)]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"that is not a JSON Web Key Set: {type(error).__name__}") from error
-    keys: dict[str, RSAKey] = {}
+    keys: dict[str, Key] = {}
     for entry in usable:
-        try:
-            key = RSAKey.import_key({name: entry[name] for name in ("kty", "n", "e")})
-        except (JoseError, ValueError, TypeError):
-            continue
-        keys.setdefault(entry["kid"], key)
+        key = algorithm.public(entry)
+        if key is not None:
+            keys.setdefault(entry["kid"], key)
     if not keys:
-        raise ValueError(f"no key in the set is an RSA key of {SMALLEST_BITS} bits or more for {ALGORITHM}, with a kid")
+        raise ValueError(f"no key in the set is one for {algorithm}, with a kid; an RSA key has at least 2048 bits")
     return keys
-
-
-def _is_usable(jwk: Any) -> bool:
-    return (
-        isinstance(jwk, dict)
-        and jwk.get("kty") == "RSA"
-        and jwk.get("use", "sig") == "sig"
-        and jwk.get("alg", ALGORITHM) == ALGORITHM
-        and isinstance(jwk.get("kid"), str)
-        and isinstance(jwk.get("e"), str)
-        and _bits(jwk.get("n")) >= SMALLEST_BITS
-    )
-
-
-def _bits(modulus: object) -> int:
-    try:
-        return base64_to_int(modulus).bit_length() if isinstance(modulus, str) and modulus else 0
-    except ValueError:
-        return 0
 
 
 class JwksPage:

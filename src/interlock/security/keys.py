@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from joserfc.errors import JoseError
-from joserfc.jwk import RSAKey
+
+from interlock.security.algorithms import RS256, SMALLEST_BITS, Algorithm, Key, algorithm_of
 
 DIRECTORY = Path("var/keys")
 """Where keys stand unless the settings say otherwise."""
 
 JWKS = "jwks.json"
-ALGORITHM = "RS256"
-SMALLEST_BITS = 2048
 _KID = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 
 Now = Callable[[], float]
@@ -49,19 +48,22 @@ class KeySet:
     """The key that signs and all that are published, newest first."""
 
     kid: str
-    private: RSAKey = field(repr=False)
+    private: Key = field(repr=False)
     published: tuple[PublicKey, ...]
+    algorithm: Algorithm = RS256
 
 
-def new_keys(directory: Path = DIRECTORY, *, bits: int = SMALLEST_BITS, now: Now = time.time) -> KeySet:
-    """Make `directory` with one fresh RSA key of `bits` (at least 2048); `KeySetError` where keys are already.
+def new_keys(
+    directory: Path = DIRECTORY, *, algorithm: Algorithm = RS256, bits: int = SMALLEST_BITS, now: Now = time.time
+) -> KeySet:
+    """Make `directory` with one fresh key, of `bits` (at least 2048) for RSA; `KeySetError` where keys are already.
 
     Of several processes that do so at once one succeeds.
     """
     path = directory / JWKS
     if path.exists():
         raise KeySetError(f"there are keys in {directory} already; `interlock keys rotate` puts a new one in front")
-    kid, jwk = _make(directory, bits, now)
+    kid, jwk = _make(directory, algorithm, bits, now)
     try:
         _write(path, [jwk], exclusive=True)
     except FileExistsError:
@@ -70,27 +72,27 @@ def new_keys(directory: Path = DIRECTORY, *, bits: int = SMALLEST_BITS, now: Now
     return load_keys(directory)
 
 
-def ensure_keys(directory: Path = DIRECTORY, *, now: Now = time.time) -> KeySet:
+def ensure_keys(directory: Path = DIRECTORY, *, algorithm: Algorithm = RS256, now: Now = time.time) -> KeySet:
     """Load the keys of `directory`, made first where there are none; for development."""
     if not (directory / JWKS).exists():
         with suppress(KeySetError):  # another process was quicker
-            return new_keys(directory, now=now)
+            return new_keys(directory, algorithm=algorithm, now=now)
     return load_keys(directory)
 
 
 def rotate_keys(
     directory: Path = DIRECTORY, *, keep: int = 3, bits: int = SMALLEST_BITS, now: Now = time.time
 ) -> KeySet:
-    """Put a fresh key in front; the `keep` newest stay published, the private halves of all older ones are removed.
+    """Put a fresh key of the same family in front; the `keep` newest stay published, older private halves are removed.
 
     Processes that loaded the former key go on signing with it, and their tokens verify as long as it is published.
     """
     if keep < 1:
         raise ValueError("at least the new key is kept")
-    published = load_keys(directory).published
-    _, jwk = _make(directory, bits, now)
-    _write(directory / JWKS, [jwk, *(each.jwk for each in published)][:keep])
-    for each in published:
+    former = load_keys(directory)
+    _, jwk = _make(directory, former.algorithm, bits, now)
+    _write(directory / JWKS, [jwk, *(each.jwk for each in former.published)][:keep])
+    for each in former.published:
         _pem(directory, each.kid).unlink(missing_ok=True)
     return load_keys(directory)
 
@@ -102,13 +104,17 @@ def load_keys(directory: Path = DIRECTORY) -> KeySet:
     if signing is None:
         raise KeySetError(f"{directory} holds no private key of those in {JWKS}; tokens can only be verified with it")
     path = _pem(directory, signing.kid)
+    algorithm = algorithm_of(signing.jwk)
+    if algorithm is None:
+        raise KeySetError(f"{signing.kid} in {directory / JWKS} is no key for RS256, ES256 or EdDSA")
     try:
-        private = RSAKey.import_key(path.read_bytes(), {"kid": signing.kid, "alg": ALGORITHM, "use": "sig"})
+        private = algorithm.private(path.read_bytes(), signing.kid)
     except (OSError, ValueError, JoseError) as error:
         raise KeySetError(f"{path} cannot be read as a private key: {error}") from error
-    if not private.is_private or private.as_dict(private=False)["n"] != signing.jwk.get("n"):
+    public = private.as_dict(private=False)
+    if not private.is_private or any(public.get(name) != signing.jwk.get(name) for name in algorithm.members):
         raise KeySetError(f"{path} is not the private key of {signing.kid} in {JWKS}")
-    return KeySet(kid=signing.kid, private=private, published=published)
+    return KeySet(kid=signing.kid, private=private, published=published, algorithm=algorithm)
 
 
 def published_keys(path: Path) -> tuple[PublicKey, ...]:
@@ -129,8 +135,11 @@ def published_keys(path: Path) -> tuple[PublicKey, ...]:
 
 
 def public_members(jwk: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members of an RSA key that may be published, whatever else stands in it."""
-    return {name: jwk[name] for name in ("kty", "use", "alg", "kid", "n", "e", "iat") if name in jwk}
+    """Return the members of a key that may be published, whatever else stands in it."""
+    return {name: jwk[name] for name in _PUBLIC if name in jwk}
+
+
+_PUBLIC = ("kty", "use", "alg", "kid", "n", "e", "crv", "x", "y", "iat")
 
 
 def jwks_document(keys: tuple[PublicKey, ...]) -> bytes:
@@ -147,18 +156,18 @@ def _pem(directory: Path, kid: str) -> Path:
     return directory / f"{kid}.pem"
 
 
-def _make(directory: Path, bits: int, now: Now) -> tuple[str, dict[str, Any]]:
+def _make(directory: Path, algorithm: Algorithm, bits: int, now: Now) -> tuple[str, dict[str, Any]]:
     """Write a fresh private key, readable for its owner alone, and return its id and public JWK."""
     if bits < SMALLEST_BITS:
         raise ValueError(f"an RSA key has at least {SMALLEST_BITS} bits")
-    key = RSAKey.generate_key(bits)
+    key = algorithm.generate(bits)
     kid = key.thumbprint()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(_pem(directory, kid), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(file, "wb") as out:
         out.write(key.as_pem(private=True))
     public = dict(key.as_dict(private=False))
-    return kid, public_members({**public, "kid": kid, "use": "sig", "alg": ALGORITHM, "iat": int(now())})
+    return kid, public_members({**public, "kid": kid, "use": "sig", "alg": algorithm.name, "iat": int(now())})
 
 
 def _write(path: Path, keys: list[Mapping[str, Any]], *, exclusive: bool = False) -> None:

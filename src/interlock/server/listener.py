@@ -21,6 +21,7 @@ from h2corn._lib import prepare_tls
 from h2corn._server import TlsMaterial
 
 from interlock.server.application import Asgi, Receive, Scope, Send, StartError
+from interlock.server.hangups import Hangups
 
 if TYPE_CHECKING:
     from interlock.settings import Settings
@@ -52,12 +53,15 @@ class _Face:
     is lost, unseen by the app. HTTP/2 has GOAWAY for that.
     """
 
-    __slots__ = ("app",)
+    __slots__ = ("_hangups", "app")
 
     def __init__(self, app: Asgi) -> None:
         self.app = app
+        self._hangups = Hangups()
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope.get("http_version") == "1.1":
+            receive = self._hangups.watching(scope, receive)
         return self.app(scope, receive, send)
 
     def leave(self) -> None:

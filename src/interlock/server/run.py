@@ -77,7 +77,9 @@ def _serve_here(
     configure_logging(settings.log_level, settings.log_format)
 
     def ready(service: "Service") -> None:
-        _announce(facts(service), api, operations, f"pid {os.getpid()}")
+        told = facts(service)
+        _tell_late(told["early"], settings)
+        _announce(told, api, operations, f"pid {os.getpid()}")
 
     try:
         return run(target, api, operations, ready=ready)
@@ -101,6 +103,7 @@ def _serve_with_workers(
     processes = f"pid {os.getpid()}, {settings.workers} worker{'s' if settings.workers > 1 else ''}"
 
     def announce(facts: dict[str, Any]) -> None:
+        _tell_late(facts["early"], settings)
         _announce(facts, api, operations, processes + (", reloads on changes" if reload else ""))
 
     async def supervise() -> int:
@@ -142,6 +145,20 @@ def _refuse(text: str, log_format: str) -> None:
         log.error("cannot serve: %s", text)
     else:
         sys.stderr.write(f"interlock: cannot serve: {text}\n")
+
+
+def _tell_late(made: dict[str, Any], settings: "Settings") -> None:
+    """Warn of settings that `make()` gave its app and that the process had to read before."""
+    from interlock.settings import Settings  # noqa: PLC0415 - read by now
+
+    for name, value in made.items():
+        given = getattr(settings, name)
+        if value not in (given, Settings.model_fields[name].default):
+            log.warning(
+                "the app's settings say %s=%r, which is ignored: it is needed before the app is made, and stays %r; "
+                "set INTERLOCK_%s, %s in interlock.toml, or --%s",
+                *(name, value, given, name.upper(), name, name.replace("_", "-")),
+            )
 
 
 def _announce(

@@ -38,6 +38,7 @@ class Service:
         self._api_sockets = api
         self._operations_sockets = operations
         self._requests = 0
+        self._started = False
         self._watch: asyncio.Task[None] | None = None
         self._rotation: Rotation | None = None
         self._api: Listener | None = None
@@ -62,6 +63,7 @@ class Service:
             await self.app.start()
         except Exception as error:
             raise StartError(told(error, "the app did not start")) from error
+        self._started = True
         try:
             if self._operations is not None:
                 await self._operations.start()
@@ -86,7 +88,7 @@ class Service:
         Tells whether all connections were closed in the end; one that is not belongs to a client that neither reads
         nor leaves, or to a call that ignores its cancellation.
         """
-        if self._api is None:
+        if self._api is None or not self._started:
             return True
         if self._watch is not None:
             self._watch.cancel()

@@ -46,10 +46,15 @@ class Plan:
         return [sys.executable, "-m", "interlock.server.worker", json.dumps(asdict(self))]
 
 
+EARLY = ("host", "port", "operations_host", "operations_port", "workers", "max_requests", "log_level", "log_format")
+"""Settings that are needed before the app is made, so that what `make()` says of them comes too late."""
+
+
 def facts(service: "Service") -> dict[str, Any]:
     """Return what the parent must know of a service that is ready."""
     settings = service.settings
     return {
+        "early": {name: getattr(settings, name) for name in EARLY},
         "about": list(service.app.banner),
         "tls": settings.tls_certificate is not None,
         "mutual": settings.tls_client_authorities is not None,

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from interlock.call import uuid7
@@ -16,6 +16,7 @@ from interlock.events.lane import Item, Lane, Lanes
 class _Group:
     members: "list[_Subscription]" = field(default_factory=list)
     fences: list[int] = field(default_factory=lambda: [0] * PARTITIONS)
+    types: set[str] = field(default_factory=set)
     settled: set[int] = field(default_factory=set)
     attempts: dict[int, int] = field(default_factory=dict)
     due: dict[int, float] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class MemoryBroker:
         """Join `group`; its partitions are shared anew at once."""
         state = self._groups.setdefault(group, _Group())
         member = _Subscription(self, group, frozenset(types))
+        state.types |= set(types)
         state.members.append(member)
         self._share(state)
         return member
@@ -104,6 +106,32 @@ class MemoryBroker:
     async def remove_dead_letter(self, letter_id: str) -> bool:
         """Remove one dead letter."""
         return self._letters.pop(letter_id, None) is not None
+
+    # --- for tests ----------------------------------------------------------------------------------------------------
+
+    def stored(self) -> list[Envelope]:
+        """Return what was published, in its order, but for what was sent to one group again."""
+        found = sorted((each for log in self._log for each in log if not each.group), key=_number)
+        return [each.envelope for each in found]
+
+    def letters(self) -> list[DeadLetter]:
+        """Return the dead letters, by id."""
+        return [self._letters[id_] for id_ in sorted(self._letters)]
+
+    def settled(self) -> list[tuple[str, Envelope]]:
+        """Return what groups are done with, each once with its group: consumed, or a dead letter."""
+        done = {(name, each.envelope.id): each.envelope for name, each, is_done in self._seen() if is_done}
+        return [(name, envelope) for (name, _), envelope in done.items()]
+
+    def waiting(self) -> list[tuple[str, Envelope]]:
+        """Return what groups that have members are not done with, each with its group."""
+        return [(name, each.envelope) for name, each, done in self._seen() if not done and self._groups[name].members]
+
+    def _seen(self) -> Iterator[tuple[str, _Stored, bool]]:
+        for name, group in self._groups.items():
+            for each in sorted((each for log in self._log for each in log), key=_number):
+                if each.envelope.type in group.types and each.group in ("", name):
+                    yield name, each, each.number in group.settled
 
     # --- for subscriptions --------------------------------------------------------------------------------------------
 

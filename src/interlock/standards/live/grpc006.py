@@ -13,7 +13,8 @@ from interlock.contract.mistakes import Mistake
 from interlock.contract.model import Source
 from interlock.deadline import Deadline
 from interlock.errors import Error, NotFound
-from interlock.protocols.grpc_client import GrpcTransport, Tls
+from interlock.protocols.client_tls import Tls
+from interlock.protocols.grpc_client import GrpcTransport
 from interlock.standards.live.target import PLACEHOLDER, Observed, Target
 from interlock.standards.rule import LiveRule
 

@@ -29,11 +29,11 @@ class Http(Message[_HttpFields]):
     Attributes:
         rules:
             ```proto
-            repeated google.api.HttpRule rules = 1 [json_name = ""];
+            repeated google.api.HttpRule rules = 1;
             ```
         fully_decode_reserved_expansion:
             ```proto
-            bool fully_decode_reserved_expansion = 2 [json_name = ""];
+            bool fully_decode_reserved_expansion = 2;
             ```
     """
 
@@ -63,7 +63,7 @@ class HttpRule(Message[_HttpRuleFields]):
     Attributes:
         selector:
             ```proto
-            string selector = 1 [json_name = ""];
+            string selector = 1;
             ```
         pattern:
             ```proto
@@ -71,15 +71,15 @@ class HttpRule(Message[_HttpRuleFields]):
             ```
         body:
             ```proto
-            string body = 7 [json_name = ""];
+            string body = 7;
             ```
         response_body:
             ```proto
-            string response_body = 12 [json_name = ""];
+            string response_body = 12;
             ```
         additional_bindings:
             ```proto
-            repeated google.api.HttpRule additional_bindings = 11 [json_name = ""];
+            repeated google.api.HttpRule additional_bindings = 11;
             ```
     """
 
@@ -115,11 +115,11 @@ class CustomHttpPattern(Message[_CustomHttpPatternFields]):
     Attributes:
         kind:
             ```proto
-            string kind = 1 [json_name = ""];
+            string kind = 1;
             ```
         path:
             ```proto
-            string path = 2 [json_name = ""];
+            string path = 2;
             ```
     """
 
@@ -140,7 +140,7 @@ class CustomHttpPattern(Message[_CustomHttpPatternFields]):
 
 
 _DESC = file_desc(
-    b'\n\x15google/api/http.proto\x12\ngoogle.api"T\n\x04Http\x12#\n\x05rules\x18\x01 \x03(\x0b2\x14.google.api.HttpRule\x12\'\n\x1ffully_decode_reserved_expansion\x18\x02 \x01(\x08"\x81\x02\n\x08HttpRule\x12\x10\n\x08selector\x18\x01 \x01(\t\x12\r\n\x03get\x18\x02 \x01(\tH\x00\x12\r\n\x03put\x18\x03 \x01(\tH\x00\x12\x0e\n\x04post\x18\x04 \x01(\tH\x00\x12\x10\n\x06delete\x18\x05 \x01(\tH\x00\x12\x0f\n\x05patch\x18\x06 \x01(\tH\x00\x12/\n\x06custom\x18\x08 \x01(\x0b2\x1d.google.api.CustomHttpPatternH\x00\x12\x0c\n\x04body\x18\x07 \x01(\t\x12\x15\n\rresponse_body\x18\x0c \x01(\t\x121\n\x13additional_bindings\x18\x0b \x03(\x0b2\x14.google.api.HttpRuleB\t\n\x07pattern"/\n\x11CustomHttpPattern\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\tBg\n\x0ecom.google.apiB\tHttpProtoP\x01ZAgoogle.golang.org/genproto/googleapis/api/annotations;annotations\xa2\x02\x04GAPIb\x06proto3',
+    b'\n\x15google/api/http.proto\x12\ngoogle.api"y\n\x04Http\x12*\n\x05rules\x18\x01 \x03(\x0b2\x14.google.api.HttpRuleR\x05rules\x12E\n\x1ffully_decode_reserved_expansion\x18\x02 \x01(\x08R\x1cfullyDecodeReservedExpansion"\xda\x02\n\x08HttpRule\x12\x1a\n\x08selector\x18\x01 \x01(\tR\x08selector\x12\x12\n\x03get\x18\x02 \x01(\tH\x00R\x03get\x12\x12\n\x03put\x18\x03 \x01(\tH\x00R\x03put\x12\x14\n\x04post\x18\x04 \x01(\tH\x00R\x04post\x12\x18\n\x06delete\x18\x05 \x01(\tH\x00R\x06delete\x12\x16\n\x05patch\x18\x06 \x01(\tH\x00R\x05patch\x127\n\x06custom\x18\x08 \x01(\x0b2\x1d.google.api.CustomHttpPatternH\x00R\x06custom\x12\x12\n\x04body\x18\x07 \x01(\tR\x04body\x12#\n\rresponse_body\x18\x0c \x01(\tR\x0cresponseBody\x12E\n\x13additional_bindings\x18\x0b \x03(\x0b2\x14.google.api.HttpRuleR\x12additionalBindingsB\t\n\x07pattern";\n\x11CustomHttpPattern\x12\x12\n\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n\x04path\x18\x02 \x01(\tR\x04pathBg\n\x0ecom.google.apiB\tHttpProtoP\x01ZAgoogle.golang.org/genproto/googleapis/api/annotations;annotations\xa2\x02\x04GAPIb\x06proto3',
     [],
     {
         "Http": Http,

@@ -31,15 +31,15 @@ class HttpBody(Message[_HttpBodyFields]):
     Attributes:
         content_type:
             ```proto
-            string content_type = 1 [json_name = ""];
+            string content_type = 1;
             ```
         data:
             ```proto
-            bytes data = 2 [json_name = ""];
+            bytes data = 2;
             ```
         extensions:
             ```proto
-            repeated google.protobuf.Any extensions = 3 [json_name = ""];
+            repeated google.protobuf.Any extensions = 3;
             ```
     """
 
@@ -62,7 +62,7 @@ class HttpBody(Message[_HttpBodyFields]):
 
 
 _DESC = file_desc(
-    b'\n\x19google/api/httpbody.proto\x12\ngoogle.api\x1a\x19google/protobuf/any.proto"X\n\x08HttpBody\x12\x14\n\x0ccontent_type\x18\x01 \x01(\t\x12\x0c\n\x04data\x18\x02 \x01(\x0c\x12(\n\nextensions\x18\x03 \x03(\x0b2\x14.google.protobuf.AnyBe\n\x0ecom.google.apiB\rHttpBodyProtoP\x01Z;google.golang.org/genproto/googleapis/api/httpbody;httpbody\xa2\x02\x04GAPIb\x06proto3',
+    b'\n\x19google/api/httpbody.proto\x12\ngoogle.api\x1a\x19google/protobuf/any.proto"w\n\x08HttpBody\x12!\n\x0ccontent_type\x18\x01 \x01(\tR\x0bcontentType\x12\x12\n\x04data\x18\x02 \x01(\x0cR\x04data\x124\n\nextensions\x18\x03 \x03(\x0b2\x14.google.protobuf.AnyR\nextensionsBe\n\x0ecom.google.apiB\rHttpBodyProtoP\x01Z;google.golang.org/genproto/googleapis/api/httpbody;httpbody\xa2\x02\x04GAPIb\x06proto3',
     [
         any_pb.desc(),
     ],

@@ -31,15 +31,15 @@ class ErrorInfo(Message[_ErrorInfoFields]):
     Attributes:
         reason:
             ```proto
-            string reason = 1 [json_name = ""];
+            string reason = 1;
             ```
         domain:
             ```proto
-            string domain = 2 [json_name = ""];
+            string domain = 2;
             ```
         metadata:
             ```proto
-            map<string, string> metadata = 3 [json_name = ""];
+            map<string, string> metadata = 3;
             ```
     """
 
@@ -71,7 +71,7 @@ class RetryInfo(Message[_RetryInfoFields]):
     Attributes:
         retry_delay:
             ```proto
-            optional google.protobuf.Duration retry_delay = 1 [json_name = ""];
+            optional google.protobuf.Duration retry_delay = 1;
             ```
     """
 
@@ -99,11 +99,11 @@ class DebugInfo(Message[_DebugInfoFields]):
     Attributes:
         stack_entries:
             ```proto
-            repeated string stack_entries = 1 [json_name = ""];
+            repeated string stack_entries = 1;
             ```
         detail:
             ```proto
-            string detail = 2 [json_name = ""];
+            string detail = 2;
             ```
     """
 
@@ -133,7 +133,7 @@ class QuotaFailure(Message[_QuotaFailureFields]):
     Attributes:
         violations:
             ```proto
-            repeated google.rpc.QuotaFailure.Violation violations = 1 [json_name = ""];
+            repeated google.rpc.QuotaFailure.Violation violations = 1;
             ```
     """
 
@@ -161,35 +161,35 @@ class QuotaFailure(Message[_QuotaFailureFields]):
         Attributes:
             subject:
                 ```proto
-                string subject = 1 [json_name = ""];
+                string subject = 1;
                 ```
             description:
                 ```proto
-                string description = 2 [json_name = ""];
+                string description = 2;
                 ```
             api_service:
                 ```proto
-                string api_service = 3 [json_name = ""];
+                string api_service = 3;
                 ```
             quota_metric:
                 ```proto
-                string quota_metric = 4 [json_name = ""];
+                string quota_metric = 4;
                 ```
             quota_id:
                 ```proto
-                string quota_id = 5 [json_name = ""];
+                string quota_id = 5;
                 ```
             quota_dimensions:
                 ```proto
-                map<string, string> quota_dimensions = 6 [json_name = ""];
+                map<string, string> quota_dimensions = 6;
                 ```
             quota_value:
                 ```proto
-                int64 quota_value = 7 [json_name = ""];
+                int64 quota_value = 7;
                 ```
             future_quota_value:
                 ```proto
-                optional int64 future_quota_value = 8 [json_name = ""];
+                optional int64 future_quota_value = 8;
                 ```
         """
 
@@ -231,7 +231,7 @@ class PreconditionFailure(Message[_PreconditionFailureFields]):
     Attributes:
         violations:
             ```proto
-            repeated google.rpc.PreconditionFailure.Violation violations = 1 [json_name = ""];
+            repeated google.rpc.PreconditionFailure.Violation violations = 1;
             ```
     """
 
@@ -259,15 +259,15 @@ class PreconditionFailure(Message[_PreconditionFailureFields]):
         Attributes:
             type:
                 ```proto
-                string type = 1 [json_name = ""];
+                string type = 1;
                 ```
             subject:
                 ```proto
-                string subject = 2 [json_name = ""];
+                string subject = 2;
                 ```
             description:
                 ```proto
-                string description = 3 [json_name = ""];
+                string description = 3;
                 ```
         """
 
@@ -299,7 +299,7 @@ class BadRequest(Message[_BadRequestFields]):
     Attributes:
         field_violations:
             ```proto
-            repeated google.rpc.BadRequest.FieldViolation field_violations = 1 [json_name = ""];
+            repeated google.rpc.BadRequest.FieldViolation field_violations = 1;
             ```
     """
 
@@ -327,19 +327,19 @@ class BadRequest(Message[_BadRequestFields]):
         Attributes:
             field:
                 ```proto
-                string field = 1 [json_name = ""];
+                string field = 1;
                 ```
             description:
                 ```proto
-                string description = 2 [json_name = ""];
+                string description = 2;
                 ```
             reason:
                 ```proto
-                string reason = 3 [json_name = ""];
+                string reason = 3;
                 ```
             localized_message:
                 ```proto
-                optional google.rpc.LocalizedMessage localized_message = 4 [json_name = ""];
+                optional google.rpc.LocalizedMessage localized_message = 4;
                 ```
         """
 
@@ -373,11 +373,11 @@ class RequestInfo(Message[_RequestInfoFields]):
     Attributes:
         request_id:
             ```proto
-            string request_id = 1 [json_name = ""];
+            string request_id = 1;
             ```
         serving_data:
             ```proto
-            string serving_data = 2 [json_name = ""];
+            string serving_data = 2;
             ```
     """
 
@@ -407,19 +407,19 @@ class ResourceInfo(Message[_ResourceInfoFields]):
     Attributes:
         resource_type:
             ```proto
-            string resource_type = 1 [json_name = ""];
+            string resource_type = 1;
             ```
         resource_name:
             ```proto
-            string resource_name = 2 [json_name = ""];
+            string resource_name = 2;
             ```
         owner:
             ```proto
-            string owner = 3 [json_name = ""];
+            string owner = 3;
             ```
         description:
             ```proto
-            string description = 4 [json_name = ""];
+            string description = 4;
             ```
     """
 
@@ -453,7 +453,7 @@ class Help(Message[_HelpFields]):
     Attributes:
         links:
             ```proto
-            repeated google.rpc.Help.Link links = 1 [json_name = ""];
+            repeated google.rpc.Help.Link links = 1;
             ```
     """
 
@@ -481,11 +481,11 @@ class Help(Message[_HelpFields]):
         Attributes:
             description:
                 ```proto
-                string description = 1 [json_name = ""];
+                string description = 1;
                 ```
             url:
                 ```proto
-                string url = 2 [json_name = ""];
+                string url = 2;
                 ```
         """
 
@@ -515,11 +515,11 @@ class LocalizedMessage(Message[_LocalizedMessageFields]):
     Attributes:
         locale:
             ```proto
-            string locale = 1 [json_name = ""];
+            string locale = 1;
             ```
         message:
             ```proto
-            string message = 2 [json_name = ""];
+            string message = 2;
             ```
     """
 
@@ -540,7 +540,7 @@ class LocalizedMessage(Message[_LocalizedMessageFields]):
 
 
 _DESC = file_desc(
-    b'\n\x1egoogle/rpc/error_details.proto\x12\ngoogle.rpc\x1a\x1egoogle/protobuf/duration.proto"\x93\x01\n\tErrorInfo\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06domain\x18\x02 \x01(\t\x125\n\x08metadata\x18\x03 \x03(\x0b2#.google.rpc.ErrorInfo.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x028\x01";\n\tRetryInfo\x12.\n\x0bretry_delay\x18\x01 \x01(\x0b2\x19.google.protobuf.Duration"2\n\tDebugInfo\x12\x15\n\rstack_entries\x18\x01 \x03(\t\x12\x0e\n\x06detail\x18\x02 \x01(\t"\x8f\x03\n\x0cQuotaFailure\x126\n\nviolations\x18\x01 \x03(\x0b2".google.rpc.QuotaFailure.Violation\x1a\xc6\x02\n\tViolation\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x13\n\x0bdescription\x18\x02 \x01(\t\x12\x13\n\x0bapi_service\x18\x03 \x01(\t\x12\x14\n\x0cquota_metric\x18\x04 \x01(\t\x12\x10\n\x08quota_id\x18\x05 \x01(\t\x12Q\n\x10quota_dimensions\x18\x06 \x03(\x0b27.google.rpc.QuotaFailure.Violation.QuotaDimensionsEntry\x12\x13\n\x0bquota_value\x18\x07 \x01(\x03\x12\x1f\n\x12future_quota_value\x18\x08 \x01(\x03H\x00\x88\x01\x01\x1a6\n\x14QuotaDimensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x028\x01B\x15\n\x13_future_quota_value"\x95\x01\n\x13PreconditionFailure\x12=\n\nviolations\x18\x01 \x03(\x0b2).google.rpc.PreconditionFailure.Violation\x1a?\n\tViolation\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x13\n\x0bdescription\x18\x03 \x01(\t"\xcc\x01\n\nBadRequest\x12?\n\x10field_violations\x18\x01 \x03(\x0b2%.google.rpc.BadRequest.FieldViolation\x1a}\n\x0eFieldViolation\x12\r\n\x05field\x18\x01 \x01(\t\x12\x13\n\x0bdescription\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x127\n\x11localized_message\x18\x04 \x01(\x0b2\x1c.google.rpc.LocalizedMessage"7\n\x0bRequestInfo\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0cserving_data\x18\x02 \x01(\t"`\n\x0cResourceInfo\x12\x15\n\rresource_type\x18\x01 \x01(\t\x12\x15\n\rresource_name\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x13\n\x0bdescription\x18\x04 \x01(\t"V\n\x04Help\x12$\n\x05links\x18\x01 \x03(\x0b2\x15.google.rpc.Help.Link\x1a(\n\x04Link\x12\x13\n\x0bdescription\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t"3\n\x10LocalizedMessage\x12\x0e\n\x06locale\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\tBl\n\x0ecom.google.rpcB\x11ErrorDetailsProtoP\x01Z?google.golang.org/genproto/googleapis/rpc/errdetails;errdetails\xa2\x02\x03RPCb\x06proto3',
+    b'\n\x1egoogle/rpc/error_details.proto\x12\ngoogle.rpc\x1a\x1egoogle/protobuf/duration.proto"\xb9\x01\n\tErrorInfo\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x16\n\x06domain\x18\x02 \x01(\tR\x06domain\x12?\n\x08metadata\x18\x03 \x03(\x0b2#.google.rpc.ErrorInfo.MetadataEntryR\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x028\x01"G\n\tRetryInfo\x12:\n\x0bretry_delay\x18\x01 \x01(\x0b2\x19.google.protobuf.DurationR\nretryDelay"H\n\tDebugInfo\x12#\n\rstack_entries\x18\x01 \x03(\tR\x0cstackEntries\x12\x16\n\x06detail\x18\x02 \x01(\tR\x06detail"\x8e\x04\n\x0cQuotaFailure\x12B\n\nviolations\x18\x01 \x03(\x0b2".google.rpc.QuotaFailure.ViolationR\nviolations\x1a\xb9\x03\n\tViolation\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject\x12 \n\x0bdescription\x18\x02 \x01(\tR\x0bdescription\x12\x1f\n\x0bapi_service\x18\x03 \x01(\tR\napiService\x12!\n\x0cquota_metric\x18\x04 \x01(\tR\x0bquotaMetric\x12\x19\n\x08quota_id\x18\x05 \x01(\tR\x07quotaId\x12b\n\x10quota_dimensions\x18\x06 \x03(\x0b27.google.rpc.QuotaFailure.Violation.QuotaDimensionsEntryR\x0fquotaDimensions\x12\x1f\n\x0bquota_value\x18\x07 \x01(\x03R\nquotaValue\x121\n\x12future_quota_value\x18\x08 \x01(\x03H\x00R\x10futureQuotaValue\x88\x01\x01\x1aB\n\x14QuotaDimensionsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x15\n\x13_future_quota_value"\xbd\x01\n\x13PreconditionFailure\x12I\n\nviolations\x18\x01 \x03(\x0b2).google.rpc.PreconditionFailure.ViolationR\nviolations\x1a[\n\tViolation\x12\x12\n\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n\x07subject\x18\x02 \x01(\tR\x07subject\x12 \n\x0bdescription\x18\x03 \x01(\tR\x0bdescription"\x8c\x02\n\nBadRequest\x12P\n\x10field_violations\x18\x01 \x03(\x0b2%.google.rpc.BadRequest.FieldViolationR\x0ffieldViolations\x1a\xab\x01\n\x0eFieldViolation\x12\x14\n\x05field\x18\x01 \x01(\tR\x05field\x12 \n\x0bdescription\x18\x02 \x01(\tR\x0bdescription\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12I\n\x11localized_message\x18\x04 \x01(\x0b2\x1c.google.rpc.LocalizedMessageR\x10localizedMessage"O\n\x0bRequestInfo\x12\x1d\n\nrequest_id\x18\x01 \x01(\tR\trequestId\x12!\n\x0cserving_data\x18\x02 \x01(\tR\x0bservingData"\x90\x01\n\x0cResourceInfo\x12#\n\rresource_type\x18\x01 \x01(\tR\x0cresourceType\x12#\n\rresource_name\x18\x02 \x01(\tR\x0cresourceName\x12\x14\n\x05owner\x18\x03 \x01(\tR\x05owner\x12 \n\x0bdescription\x18\x04 \x01(\tR\x0bdescription"o\n\x04Help\x12+\n\x05links\x18\x01 \x03(\x0b2\x15.google.rpc.Help.LinkR\x05links\x1a:\n\x04Link\x12 \n\x0bdescription\x18\x01 \x01(\tR\x0bdescription\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url"D\n\x10LocalizedMessage\x12\x16\n\x06locale\x18\x01 \x01(\tR\x06locale\x12\x18\n\x07message\x18\x02 \x01(\tR\x07messageBl\n\x0ecom.google.rpcB\x11ErrorDetailsProtoP\x01Z?google.golang.org/genproto/googleapis/rpc/errdetails;errdetails\xa2\x02\x03RPCb\x06proto3',
     [
         duration_pb.desc(),
     ],

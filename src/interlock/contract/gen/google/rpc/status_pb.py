@@ -31,15 +31,15 @@ class Status(Message[_StatusFields]):
     Attributes:
         code:
             ```proto
-            int32 code = 1 [json_name = ""];
+            int32 code = 1;
             ```
         message:
             ```proto
-            string message = 2 [json_name = ""];
+            string message = 2;
             ```
         details:
             ```proto
-            repeated google.protobuf.Any details = 3 [json_name = ""];
+            repeated google.protobuf.Any details = 3;
             ```
     """
 
@@ -62,7 +62,7 @@ class Status(Message[_StatusFields]):
 
 
 _DESC = file_desc(
-    b'\n\x17google/rpc/status.proto\x12\ngoogle.rpc\x1a\x19google/protobuf/any.proto"N\n\x06Status\x12\x0c\n\x04code\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07details\x18\x03 \x03(\x0b2\x14.google.protobuf.AnyB^\n\x0ecom.google.rpcB\x0bStatusProtoP\x01Z7google.golang.org/genproto/googleapis/rpc/status;status\xa2\x02\x03RPCb\x06proto3',
+    b'\n\x17google/rpc/status.proto\x12\ngoogle.rpc\x1a\x19google/protobuf/any.proto"f\n\x06Status\x12\x12\n\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12.\n\x07details\x18\x03 \x03(\x0b2\x14.google.protobuf.AnyR\x07detailsB^\n\x0ecom.google.rpcB\x0bStatusProtoP\x01Z7google.golang.org/genproto/googleapis/rpc/status;status\xa2\x02\x03RPCb\x06proto3',
     [
         any_pb.desc(),
     ],

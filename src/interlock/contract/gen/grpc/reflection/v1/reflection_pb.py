@@ -29,7 +29,7 @@ class ServerReflectionRequest(Message[_ServerReflectionRequestFields]):
     Attributes:
         host:
             ```proto
-            string host = 1 [json_name = ""];
+            string host = 1;
             ```
         message_request:
             ```proto
@@ -63,11 +63,11 @@ class ExtensionRequest(Message[_ExtensionRequestFields]):
     Attributes:
         containing_type:
             ```proto
-            string containing_type = 1 [json_name = ""];
+            string containing_type = 1;
             ```
         extension_number:
             ```proto
-            int32 extension_number = 2 [json_name = ""];
+            int32 extension_number = 2;
             ```
     """
 
@@ -97,11 +97,11 @@ class ServerReflectionResponse(Message[_ServerReflectionResponseFields]):
     Attributes:
         valid_host:
             ```proto
-            string valid_host = 1 [json_name = ""];
+            string valid_host = 1;
             ```
         original_request:
             ```proto
-            optional grpc.reflection.v1.ServerReflectionRequest original_request = 2 [json_name = ""];
+            optional grpc.reflection.v1.ServerReflectionRequest original_request = 2;
             ```
         message_response:
             ```proto
@@ -137,7 +137,7 @@ class FileDescriptorResponse(Message[_FileDescriptorResponseFields]):
     Attributes:
         file_descriptor_proto:
             ```proto
-            repeated bytes file_descriptor_proto = 1 [json_name = ""];
+            repeated bytes file_descriptor_proto = 1;
             ```
     """
 
@@ -165,11 +165,11 @@ class ExtensionNumberResponse(Message[_ExtensionNumberResponseFields]):
     Attributes:
         base_type_name:
             ```proto
-            string base_type_name = 1 [json_name = ""];
+            string base_type_name = 1;
             ```
         extension_number:
             ```proto
-            repeated int32 extension_number = 2 [packed = true, json_name = ""];
+            repeated int32 extension_number = 2 [packed = true];
             ```
     """
 
@@ -199,7 +199,7 @@ class ListServiceResponse(Message[_ListServiceResponseFields]):
     Attributes:
         service:
             ```proto
-            repeated grpc.reflection.v1.ServiceResponse service = 1 [json_name = ""];
+            repeated grpc.reflection.v1.ServiceResponse service = 1;
             ```
     """
 
@@ -227,7 +227,7 @@ class ServiceResponse(Message[_ServiceResponseFields]):
     Attributes:
         name:
             ```proto
-            string name = 1 [json_name = ""];
+            string name = 1;
             ```
     """
 
@@ -255,11 +255,11 @@ class ErrorResponse(Message[_ErrorResponseFields]):
     Attributes:
         error_code:
             ```proto
-            int32 error_code = 1 [json_name = ""];
+            int32 error_code = 1;
             ```
         error_message:
             ```proto
-            string error_message = 2 [json_name = ""];
+            string error_message = 2;
             ```
     """
 
@@ -280,7 +280,7 @@ class ErrorResponse(Message[_ErrorResponseFields]):
 
 
 _DESC = file_desc(
-    b'\n#grpc/reflection/v1/reflection.proto\x12\x12grpc.reflection.v1"\x8f\x02\n\x17ServerReflectionRequest\x12\x0e\n\x04host\x18\x01 \x01(\t2\x00\x12\x1c\n\x10file_by_filename\x18\x03 \x01(\t2\x00H\x00\x12"\n\x16file_containing_symbol\x18\x04 \x01(\t2\x00H\x00\x12I\n\x19file_containing_extension\x18\x05 \x01(\x0b2$.grpc.reflection.v1.ExtensionRequestH\x00\x12)\n\x1dall_extension_numbers_of_type\x18\x06 \x01(\t2\x00H\x00\x12\x19\n\rlist_services\x18\x07 \x01(\t2\x00H\x00B\x11\n\x0fmessage_request"I\n\x10ExtensionRequest\x12\x19\n\x0fcontaining_type\x18\x01 \x01(\t2\x00\x12\x1a\n\x10extension_number\x18\x02 \x01(\x052\x00"\xba\x03\n\x18ServerReflectionResponse\x12\x14\n\nvalid_host\x18\x01 \x01(\t2\x00\x12E\n\x10original_request\x18\x02 \x01(\x0b2+.grpc.reflection.v1.ServerReflectionRequest\x12N\n\x18file_descriptor_response\x18\x04 \x01(\x0b2*.grpc.reflection.v1.FileDescriptorResponseH\x00\x12U\n\x1eall_extension_numbers_response\x18\x05 \x01(\x0b2+.grpc.reflection.v1.ExtensionNumberResponseH\x00\x12I\n\x16list_services_response\x18\x06 \x01(\x0b2\'.grpc.reflection.v1.ListServiceResponseH\x00\x12;\n\x0eerror_response\x18\x07 \x01(\x0b2!.grpc.reflection.v1.ErrorResponseH\x00B\x12\n\x10message_response"9\n\x16FileDescriptorResponse\x12\x1f\n\x15file_descriptor_proto\x18\x01 \x03(\x0c2\x00"O\n\x17ExtensionNumberResponse\x12\x18\n\x0ebase_type_name\x18\x01 \x01(\t2\x00\x12\x1a\n\x10extension_number\x18\x02 \x03(\x052\x00"K\n\x13ListServiceResponse\x124\n\x07service\x18\x01 \x03(\x0b2#.grpc.reflection.v1.ServiceResponse"!\n\x0fServiceResponse\x12\x0e\n\x04name\x18\x01 \x01(\t2\x00">\n\rErrorResponse\x12\x14\n\nerror_code\x18\x01 \x01(\x052\x00\x12\x17\n\rerror_message\x18\x02 \x01(\t2\x002\x89\x01\n\x10ServerReflection\x12u\n\x14ServerReflectionInfo\x12+.grpc.reflection.v1.ServerReflectionRequest\x1a,.grpc.reflection.v1.ServerReflectionResponse(\x010\x01Bs\n\x1aio.grpc.reflection.v1alphaB\x15ServerReflectionProtoP\x01Z9google.golang.org/grpc/reflection/grpc_reflection_v1alpha\xb8\x01\x01b\x06proto3',
+    b'\n#grpc/reflection/v1/reflection.proto\x12\x12grpc.reflection.v1"\xfd\x02\n\x17ServerReflectionRequest\x12\x14\n\x04host\x18\x01 \x01(\t2\x00R\x04host\x12,\n\x10file_by_filename\x18\x03 \x01(\t2\x00H\x00R\x0efileByFilename\x128\n\x16file_containing_symbol\x18\x04 \x01(\t2\x00H\x00R\x14fileContainingSymbol\x12b\n\x19file_containing_extension\x18\x05 \x01(\x0b2$.grpc.reflection.v1.ExtensionRequestH\x00R\x17fileContainingExtension\x12D\n\x1dall_extension_numbers_of_type\x18\x06 \x01(\t2\x00H\x00R\x19allExtensionNumbersOfType\x12\'\n\rlist_services\x18\x07 \x01(\t2\x00H\x00R\x0clistServicesB\x11\n\x0fmessage_request"j\n\x10ExtensionRequest\x12)\n\x0fcontaining_type\x18\x01 \x01(\t2\x00R\x0econtainingType\x12+\n\x10extension_number\x18\x02 \x01(\x052\x00R\x0fextensionNumber"\xb0\x04\n\x18ServerReflectionResponse\x12\x1f\n\nvalid_host\x18\x01 \x01(\t2\x00R\tvalidHost\x12V\n\x10original_request\x18\x02 \x01(\x0b2+.grpc.reflection.v1.ServerReflectionRequestR\x0foriginalRequest\x12f\n\x18file_descriptor_response\x18\x04 \x01(\x0b2*.grpc.reflection.v1.FileDescriptorResponseH\x00R\x16fileDescriptorResponse\x12r\n\x1eall_extension_numbers_response\x18\x05 \x01(\x0b2+.grpc.reflection.v1.ExtensionNumberResponseH\x00R\x1ballExtensionNumbersResponse\x12_\n\x16list_services_response\x18\x06 \x01(\x0b2\'.grpc.reflection.v1.ListServiceResponseH\x00R\x14listServicesResponse\x12J\n\x0eerror_response\x18\x07 \x01(\x0b2!.grpc.reflection.v1.ErrorResponseH\x00R\rerrorResponseB\x12\n\x10message_response"N\n\x16FileDescriptorResponse\x124\n\x15file_descriptor_proto\x18\x01 \x03(\x0c2\x00R\x13fileDescriptorProto"n\n\x17ExtensionNumberResponse\x12&\n\x0ebase_type_name\x18\x01 \x01(\t2\x00R\x0cbaseTypeName\x12+\n\x10extension_number\x18\x02 \x03(\x052\x00R\x0fextensionNumber"T\n\x13ListServiceResponse\x12=\n\x07service\x18\x01 \x03(\x0b2#.grpc.reflection.v1.ServiceResponseR\x07service"\'\n\x0fServiceResponse\x12\x14\n\x04name\x18\x01 \x01(\t2\x00R\x04name"W\n\rErrorResponse\x12\x1f\n\nerror_code\x18\x01 \x01(\x052\x00R\terrorCode\x12%\n\rerror_message\x18\x02 \x01(\t2\x00R\x0cerrorMessage2\x89\x01\n\x10ServerReflection\x12u\n\x14ServerReflectionInfo\x12+.grpc.reflection.v1.ServerReflectionRequest\x1a,.grpc.reflection.v1.ServerReflectionResponse(\x010\x01Bs\n\x1aio.grpc.reflection.v1alphaB\x15ServerReflectionProtoP\x01Z9google.golang.org/grpc/reflection/grpc_reflection_v1alpha\xb8\x01\x01b\x06proto3',
     [],
     {
         "ServerReflectionRequest": ServerReflectionRequest,

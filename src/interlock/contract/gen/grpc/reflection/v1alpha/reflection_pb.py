@@ -29,7 +29,7 @@ class ServerReflectionRequest(Message[_ServerReflectionRequestFields]):
     Attributes:
         host:
             ```proto
-            string host = 1 [json_name = ""];
+            string host = 1;
             ```
         message_request:
             ```proto
@@ -63,11 +63,11 @@ class ExtensionRequest(Message[_ExtensionRequestFields]):
     Attributes:
         containing_type:
             ```proto
-            string containing_type = 1 [json_name = ""];
+            string containing_type = 1;
             ```
         extension_number:
             ```proto
-            int32 extension_number = 2 [json_name = ""];
+            int32 extension_number = 2;
             ```
     """
 
@@ -97,11 +97,11 @@ class ServerReflectionResponse(Message[_ServerReflectionResponseFields]):
     Attributes:
         valid_host:
             ```proto
-            string valid_host = 1 [json_name = ""];
+            string valid_host = 1;
             ```
         original_request:
             ```proto
-            optional grpc.reflection.v1alpha.ServerReflectionRequest original_request = 2 [json_name = ""];
+            optional grpc.reflection.v1alpha.ServerReflectionRequest original_request = 2;
             ```
         message_response:
             ```proto
@@ -137,7 +137,7 @@ class FileDescriptorResponse(Message[_FileDescriptorResponseFields]):
     Attributes:
         file_descriptor_proto:
             ```proto
-            repeated bytes file_descriptor_proto = 1 [json_name = ""];
+            repeated bytes file_descriptor_proto = 1;
             ```
     """
 
@@ -165,11 +165,11 @@ class ExtensionNumberResponse(Message[_ExtensionNumberResponseFields]):
     Attributes:
         base_type_name:
             ```proto
-            string base_type_name = 1 [json_name = ""];
+            string base_type_name = 1;
             ```
         extension_number:
             ```proto
-            repeated int32 extension_number = 2 [packed = true, json_name = ""];
+            repeated int32 extension_number = 2 [packed = true];
             ```
     """
 
@@ -199,7 +199,7 @@ class ListServiceResponse(Message[_ListServiceResponseFields]):
     Attributes:
         service:
             ```proto
-            repeated grpc.reflection.v1alpha.ServiceResponse service = 1 [json_name = ""];
+            repeated grpc.reflection.v1alpha.ServiceResponse service = 1;
             ```
     """
 
@@ -227,7 +227,7 @@ class ServiceResponse(Message[_ServiceResponseFields]):
     Attributes:
         name:
             ```proto
-            string name = 1 [json_name = ""];
+            string name = 1;
             ```
     """
 
@@ -255,11 +255,11 @@ class ErrorResponse(Message[_ErrorResponseFields]):
     Attributes:
         error_code:
             ```proto
-            int32 error_code = 1 [json_name = ""];
+            int32 error_code = 1;
             ```
         error_message:
             ```proto
-            string error_message = 2 [json_name = ""];
+            string error_message = 2;
             ```
     """
 
@@ -280,7 +280,7 @@ class ErrorResponse(Message[_ErrorResponseFields]):
 
 
 _DESC = file_desc(
-    b'\n(grpc/reflection/v1alpha/reflection.proto\x12\x17grpc.reflection.v1alpha"\x8a\x02\n\x17ServerReflectionRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x1a\n\x10file_by_filename\x18\x03 \x01(\tH\x00\x12 \n\x16file_containing_symbol\x18\x04 \x01(\tH\x00\x12N\n\x19file_containing_extension\x18\x05 \x01(\x0b2).grpc.reflection.v1alpha.ExtensionRequestH\x00\x12\'\n\x1dall_extension_numbers_of_type\x18\x06 \x01(\tH\x00\x12\x17\n\rlist_services\x18\x07 \x01(\tH\x00B\x11\n\x0fmessage_request"E\n\x10ExtensionRequest\x12\x17\n\x0fcontaining_type\x18\x01 \x01(\t\x12\x18\n\x10extension_number\x18\x02 \x01(\x05"\xd1\x03\n\x18ServerReflectionResponse\x12\x12\n\nvalid_host\x18\x01 \x01(\t\x12J\n\x10original_request\x18\x02 \x01(\x0b20.grpc.reflection.v1alpha.ServerReflectionRequest\x12S\n\x18file_descriptor_response\x18\x04 \x01(\x0b2/.grpc.reflection.v1alpha.FileDescriptorResponseH\x00\x12Z\n\x1eall_extension_numbers_response\x18\x05 \x01(\x0b20.grpc.reflection.v1alpha.ExtensionNumberResponseH\x00\x12N\n\x16list_services_response\x18\x06 \x01(\x0b2,.grpc.reflection.v1alpha.ListServiceResponseH\x00\x12@\n\x0eerror_response\x18\x07 \x01(\x0b2&.grpc.reflection.v1alpha.ErrorResponseH\x00B\x12\n\x10message_response"7\n\x16FileDescriptorResponse\x12\x1d\n\x15file_descriptor_proto\x18\x01 \x03(\x0c"K\n\x17ExtensionNumberResponse\x12\x16\n\x0ebase_type_name\x18\x01 \x01(\t\x12\x18\n\x10extension_number\x18\x02 \x03(\x05"P\n\x13ListServiceResponse\x129\n\x07service\x18\x01 \x03(\x0b2(.grpc.reflection.v1alpha.ServiceResponse"\x1f\n\x0fServiceResponse\x12\x0c\n\x04name\x18\x01 \x01(\t":\n\rErrorResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\x15\n\rerror_message\x18\x02 \x01(\t2\x93\x01\n\x10ServerReflection\x12\x7f\n\x14ServerReflectionInfo\x120.grpc.reflection.v1alpha.ServerReflectionRequest\x1a1.grpc.reflection.v1alpha.ServerReflectionResponse(\x010\x01Bs\n\x1aio.grpc.reflection.v1alphaB\x15ServerReflectionProtoP\x01Z9google.golang.org/grpc/reflection/grpc_reflection_v1alpha\xb8\x01\x01b\x06proto3',
+    b'\n(grpc/reflection/v1alpha/reflection.proto\x12\x17grpc.reflection.v1alpha"\xf8\x02\n\x17ServerReflectionRequest\x12\x12\n\x04host\x18\x01 \x01(\tR\x04host\x12*\n\x10file_by_filename\x18\x03 \x01(\tH\x00R\x0efileByFilename\x126\n\x16file_containing_symbol\x18\x04 \x01(\tH\x00R\x14fileContainingSymbol\x12g\n\x19file_containing_extension\x18\x05 \x01(\x0b2).grpc.reflection.v1alpha.ExtensionRequestH\x00R\x17fileContainingExtension\x12B\n\x1dall_extension_numbers_of_type\x18\x06 \x01(\tH\x00R\x19allExtensionNumbersOfType\x12%\n\rlist_services\x18\x07 \x01(\tH\x00R\x0clistServicesB\x11\n\x0fmessage_request"f\n\x10ExtensionRequest\x12\'\n\x0fcontaining_type\x18\x01 \x01(\tR\x0econtainingType\x12)\n\x10extension_number\x18\x02 \x01(\x05R\x0fextensionNumber"\xc7\x04\n\x18ServerReflectionResponse\x12\x1d\n\nvalid_host\x18\x01 \x01(\tR\tvalidHost\x12[\n\x10original_request\x18\x02 \x01(\x0b20.grpc.reflection.v1alpha.ServerReflectionRequestR\x0foriginalRequest\x12k\n\x18file_descriptor_response\x18\x04 \x01(\x0b2/.grpc.reflection.v1alpha.FileDescriptorResponseH\x00R\x16fileDescriptorResponse\x12w\n\x1eall_extension_numbers_response\x18\x05 \x01(\x0b20.grpc.reflection.v1alpha.ExtensionNumberResponseH\x00R\x1ballExtensionNumbersResponse\x12d\n\x16list_services_response\x18\x06 \x01(\x0b2,.grpc.reflection.v1alpha.ListServiceResponseH\x00R\x14listServicesResponse\x12O\n\x0eerror_response\x18\x07 \x01(\x0b2&.grpc.reflection.v1alpha.ErrorResponseH\x00R\rerrorResponseB\x12\n\x10message_response"L\n\x16FileDescriptorResponse\x122\n\x15file_descriptor_proto\x18\x01 \x03(\x0cR\x13fileDescriptorProto"j\n\x17ExtensionNumberResponse\x12$\n\x0ebase_type_name\x18\x01 \x01(\tR\x0cbaseTypeName\x12)\n\x10extension_number\x18\x02 \x03(\x05R\x0fextensionNumber"Y\n\x13ListServiceResponse\x12B\n\x07service\x18\x01 \x03(\x0b2(.grpc.reflection.v1alpha.ServiceResponseR\x07service"%\n\x0fServiceResponse\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name"S\n\rErrorResponse\x12\x1d\n\nerror_code\x18\x01 \x01(\x05R\terrorCode\x12#\n\rerror_message\x18\x02 \x01(\tR\x0cerrorMessage2\x93\x01\n\x10ServerReflection\x12\x7f\n\x14ServerReflectionInfo\x120.grpc.reflection.v1alpha.ServerReflectionRequest\x1a1.grpc.reflection.v1alpha.ServerReflectionResponse(\x010\x01Bs\n\x1aio.grpc.reflection.v1alphaB\x15ServerReflectionProtoP\x01Z9google.golang.org/grpc/reflection/grpc_reflection_v1alpha\xb8\x01\x01b\x06proto3',
     [],
     {
         "ServerReflectionRequest": ServerReflectionRequest,
