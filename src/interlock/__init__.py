@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from interlock.masks import apply_mask as apply_mask
     from interlock.metadata import Metadata as Metadata
     from interlock.protocols.client_tls import Tls as Tls
+    from interlock.protocols.connect_client import ConnectOptions as ConnectOptions
+    from interlock.protocols.deprecation_notice import DeprecatedOperation as DeprecatedOperation
     from interlock.resilience.retry import RetryPolicy as RetryPolicy
     from interlock.security.access import Roles as Roles
     from interlock.security.access import authorize as authorize
@@ -93,6 +95,8 @@ _HOMES = {
     "masks": ("apply_mask",),
     "metadata": ("Metadata",),
     "protocols.client_tls": ("Tls",),
+    "protocols.connect_client": ("ConnectOptions",),
+    "protocols.deprecation_notice": ("DeprecatedOperation",),
     "resilience.retry": ("RetryPolicy",),
     "security.access": ("Roles", "authorize", "load_roles"),
     "security.credentials": ("BearerToken", "ServiceToken"),

@@ -250,6 +250,7 @@ class App:
         if scope["path"] in PROBES and reads:
             await self._pages(scope, send, details=True)
         elif scope["path"] == "/metrics" and reads:
+            await self._parts.metrics.refresh()
             kind, body = self._parts.metrics.exposition(metadata.get("accept") or "")
             await answer(scope, send, 200, body, kind)
         else:

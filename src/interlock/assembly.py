@@ -1,7 +1,7 @@
 """What an app is made of, built from its settings: the parts that its layers share."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,11 @@ from interlock.observability.logging import AccessLog, wants_json
 from interlock.observability.measure import Meter
 from interlock.observability.metrics import Metrics
 from interlock.observability.snapshots import shared
+from interlock.observability.stores import observe_database
 from interlock.observability.tracing import Tracing
 from interlock.resilience.deadline import Wheel
 from interlock.resilience.rate_limit import Limiter
+from interlock.resilience.shedding import Shedder
 from interlock.security.access import Roles, load_roles
 
 if TYPE_CHECKING:
@@ -48,13 +50,17 @@ def assemble(
     roles = roles if roles is not None else load_roles(settings.roles)
     metrics = Metrics(name, shared=shared(name))
     answers = _answers(database)
+    tracing = tracing if tracing is not None else _tracing(name, settings, metrics)
+    if database is not None:
+        observe_database(database, metrics, tracing)
     return Parts(
-        tracing=tracing if tracing is not None else _tracing(name, settings, metrics),
+        tracing=tracing,
         metrics=metrics,
         callers=frozenset((*settings.known_callers, *roles.certificates)),
         meters=meters,
         access_log=_access_log(access_log, settings),
         wheel=Wheel(idle=settings.stream_idle_timeout.total_seconds()),
+        shedder=_shedder(settings, metrics),
         validator=Validator(),
         verifier=verifier if verifier is not None else _verifier(settings),
         certificates=_certificates(roles, settings),
@@ -77,7 +83,24 @@ def _tracing(name: str, settings: "Settings", metrics: Metrics) -> Tracing:
         environment=settings.environment,
         headers={key: value.get_secret_value() for key, value in settings.otlp_headers.items()},
         sent=metrics.sent,
+        breakers=metrics.breakers,
+        slow=settings.trace_slow.total_seconds(),
     )
+
+
+def _shedder(settings: "Settings", metrics: Metrics) -> Shedder | None:
+    if not settings.shed:
+        return None
+    shedder = Shedder(floor=settings.shed_floor, delay=settings.shed_delay)
+    text = "Calls that may run at once; beyond it they are refused."
+    metrics.gauge("service_concurrency_limit", text, lambda: shedder.limit.limit)
+    counted = "Calls refused because the service was overloaded."
+    metrics.counter("service_requests_shed", counted, lambda: _by_endpoint(shedder.refused), labels=("endpoint",))
+    return shedder
+
+
+def _by_endpoint(counts: Mapping[str, int]) -> dict[tuple[str, ...], float]:
+    return {(path,): float(count) for path, count in counts.items()}
 
 
 def _verifier(settings: "Settings") -> "Verifier":

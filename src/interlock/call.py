@@ -135,7 +135,8 @@ class Call:
 
     `request` is set by the layer `decode`; before it only the head (operation, metadata, deadline, peer) is known.
     `reply_headers` are sent with the first message, `reply_trailers` with the end; on a SENT call that `wants_metadata`
-    the transport fills them. `touched` is when a message of a stream last passed, in monotonic seconds.
+    the transport fills them. `touched` is when a message of a stream last passed, in monotonic seconds. The front adds
+    up the `request_bytes` and `reply_bytes` of the messages that passed, encoded and not compressed.
     """
 
     operation: Operation
@@ -154,6 +155,8 @@ class Call:
     touched: float = 0.0
     attempts: int = 1
     wants_metadata: bool = False
+    request_bytes: int = 0
+    reply_bytes: int = 0
     _reply_headers: Metadata | None = None
     _reply_trailers: Metadata | None = None
     _request_id: str = ""

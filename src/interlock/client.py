@@ -66,7 +66,7 @@ class Result(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """An operation as it is called: its composed chain, its timeout in seconds, and who looks whether it is deprecated."""
+    """An operation as it is called: its composed chain, its timeout in seconds, who looks whether it is deprecated."""
 
     operation: Operation
     handler: Handler
@@ -80,6 +80,7 @@ class _Channel:
     def __init__(self, stub: ServiceStub, transport: Transport, layers: Iterable[Layer]) -> None:
         self._stub = stub
         self.transport = transport
+        self.protocol: str = getattr(transport, "protocol", "")  # a transport of a user's own may not say
         self._layers = tuple(layers)
         self._bound: dict[str, _Bound] = {}
 
@@ -179,6 +180,7 @@ class Client:
             Deadline(monotonic() + timeout) if timeout != float("inf") else NEVER,
             Direction.SENT,
             request,
+            protocol=self._channel.protocol,
         )
         parent = current_call.get()
         if parent is not None:
@@ -204,7 +206,7 @@ class Client:
         except Error as error:
             error.received = False
             raise
-        call.reply_headers.raw.extend(pair for pair in sent_call.head if pair[0] != RESPONSE)  # the gateway gives its own
+        call.reply_headers.raw.extend(pair for pair in sent_call.head if pair[0] != RESPONSE)
         call.reply_trailers.raw.extend(sent_call.tail)
         return reply  # type: ignore[no-any-return]  # the transport decodes into the reply type
 

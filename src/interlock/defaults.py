@@ -24,6 +24,7 @@ from interlock.resilience.idempotency import idempotency, idempotency_key
 from interlock.resilience.rate_limit import Limiter, rate_limit
 from interlock.resilience.retry import RetryPolicy, retry
 from interlock.resilience.sent_deadline import sent_deadline
+from interlock.resilience.shedding import Shedder, shed
 from interlock.security.access import Roles, access
 from interlock.security.authenticate import authenticate
 from interlock.security.credentials import Credentials, credentials
@@ -76,6 +77,7 @@ class Parts:
     meters: Sequence[Meter]
     access_log: AccessLog | None
     wheel: Wheel
+    shedder: Shedder | None
     validator: Validator
     verifier: "Verifier | None"
     certificates: "CertificateIdentities | None"
@@ -97,6 +99,8 @@ def served(parts: Parts) -> list[Named]:
         Named("metrics", metrics(parts.metrics.served)),
         *(Named("metrics", metrics(meter)) for meter in parts.meters),
         Named("log", log(parts.access_log) if parts.access_log is not None else _nothing),
+        # first of what may refuse: an overloaded service pays nothing for a call; told of by what stands before
+        Named("shed", shed(parts.shedder)),
         # from here on time runs; before the body is read, so that a slow sender is cut off too
         Named("deadline", deadline(parts.wheel)),
         # who asks decides what follows; on the head alone, before a byte of the body is read
@@ -151,7 +155,7 @@ def sent(
     """Return the stack of SENT calls; what stands behind `retry` runs once an attempt."""
     return [
         Named("trace", trace()),
-        Named("metrics", metrics_of_caller()),
+        Named("metrics", metrics_of_caller(breakers.target, breakers.states)),
         # bounds everything inside: all attempts, the waits between them, the fetching of tokens
         Named("deadline", sent_deadline(wheel)),
         # outside retry, so that all attempts carry one key

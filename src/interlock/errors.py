@@ -52,6 +52,8 @@ class Error(Exception):
     code: ClassVar[Code] = Code.UNKNOWN
     http_status: ClassVar[int] = 500
     rest_code: ClassVar[str] = "INTERNAL"
+    event: ClassVar[str] = ""
+    """What a trace notes where it was raised; empty for nothing."""
     unsent: bool = False
     """Whether it provably came before the call was sent, so that any operation may be tried again."""
 

@@ -17,7 +17,7 @@ Step = DescField | str | int | bool
 def apply_mask(target: M, source: M, mask: FieldMask | None) -> M:
     """Set in `target` the fields that `mask` names to what `source` has, cleared where it has nothing; return `target`.
 
-    A path may go into messages (`shipping_address.city`) and to one entry of a map (`labels.colour`, ``labels.`a.b` ``);
+    A path may go into messages (`shipping_address.city`) and to an entry of a map (`labels.colour`, ``labels.`a.b` ``);
     lists are replaced whole. No mask, an empty one and `*` mean every field. InvalidArgument names the paths that are
     no fields; `target` is then as it was.
     """
@@ -62,7 +62,7 @@ def _key(value: DescFieldValueMap, text: str) -> str | int | bool | None:
     return int(text) if re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII) else None
 
 
-def _apply(target: Message[Any], source: Message[Any] | None, steps: list[Step]) -> None:
+def _apply(target: Any, source: Any, steps: list[Any]) -> None:
     *outer, last = steps
     if not isinstance(last, DescField):
         *outer, holder = outer

@@ -10,10 +10,12 @@ from protobuf import Message
 from interlock.call import Handler, compose
 from interlock.contract.model import Event, Operation, Service
 from interlock.defaults import Parts, Placed, consumed, insert, published
+from interlock.errors import Unavailable
 from interlock.events.attempts import Redelivery
 from interlock.events.broker import Broker, open_broker
 from interlock.events.consumer import Consumer
 from interlock.events.publisher import Publisher
+from interlock.observability.stores import observe_lag, observe_outbox
 from interlock.protocols.serving import failure
 
 if TYPE_CHECKING:
@@ -56,11 +58,15 @@ class Messaging:
             from interlock.events import relay  # noqa: PLC0415 - with SQLAlchemy, where there is a database
 
             parts.database.publisher = self._publisher
+            observe_outbox(parts.database, parts.metrics)
             self._relay = relay.Relay(parts.database, self.broker)
         stack = insert(consumed(parts, self.broker, Redelivery()), layers)
         for group in filter(None, subscribed):
             chains = [(operation, compose(stack, operation, handler)) for operation, handler in group]
             self._consumers.append(Consumer(self.broker, chains, failure=failure))
+        groups = {group[0][0].service: [each.name for each, _ in group] for group in subscribed if group}
+        if groups:
+            observe_lag(self.broker, groups, parts.metrics)
 
     async def start(self) -> None:
         """Open the broker, then relay and consume; BrokerUnavailable if it can't be opened."""
@@ -101,6 +107,10 @@ class Messaging:
                 log.exception("the events of this app did not end well")
 
     async def check(self) -> None:
-        """Raise if the broker does not answer."""
-        if self.broker is not None:
-            await self.broker.ping()
+        """Raise if the broker does not answer, or events that come now would be missed."""
+        if self.broker is None:
+            return
+        await self.broker.ping()
+        for each in self._consumers:
+            if not each.subscribed_at_broker:
+                raise Unavailable(f"the consumer of {each.group} has not subscribed yet")

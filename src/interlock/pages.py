@@ -45,7 +45,7 @@ class Pages:
         """Answer; `details` names what is not well, for operators only."""
         if scope["path"] in self._explorer:
             body, content_type = explorer.asset(scope["path"])
-            await answer(scope, send, 200, body, content_type, explorer.HEADERS)
+            await answer(scope, send, 200, body, content_type, more=explorer.HEADERS)
             return
         if scope["path"] == JWKS:
             await answer(scope, send, 200, await self._keys(), "application/jwk-set+json")
@@ -70,6 +70,7 @@ async def answer(
     status: int,
     body: bytes,
     content_type: str,
+    *,
     more: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
     """Send a whole page, with `more` headers; to HEAD its head alone."""

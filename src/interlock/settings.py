@@ -232,7 +232,15 @@ class Settings(BaseSettings):
 
     cors_origins: Origins = Field(
         default=(),
-        description="Origins whose scripts may call from a browser: https://a.example,https://b.example, or *; empty: off.",
+        description="Origins whose scripts may call from browsers: https://a.example,http://localhost:3000, or *.",
+    )
+    shed: bool = Field(default=True, description="Whether an overloaded service refuses calls at once (UNAVAILABLE).")
+    shed_floor: int = Field(
+        default=32, ge=1, description="Calls of one worker at a time that are never refused for being many."
+    )
+    shed_delay: Duration = Field(
+        default=timedelta(milliseconds=100),
+        description="How long calls may wait for a busy event loop before some are refused; 0: for ever.",
     )
     known_callers: Names = Field(
         default=(), description="Services that are counted by name as callers of what is deprecated; the rest is other."
@@ -286,6 +294,9 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
         description="Share of new traces that is sampled; empty: all in development, else 0.01.",
+    )
+    trace_slow: Duration = Field(
+        default=timedelta(seconds=2), description="A call that takes longer is recorded though not sampled; 0: never."
     )
     trace_heeds_callers: bool | None = Field(
         default=None,

@@ -32,9 +32,7 @@ async def raw_grpc(answer: Frames) -> AsyncIterator[str]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         open_[writer] = asyncio.current_task()
-        http = h2.connection.H2Connection(
-            h2.config.H2Configuration(client_side=False, validate_outbound_headers=False)
-        )
+        http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, validate_outbound_headers=False))
         http.initiate_connection()
         writer.write(http.data_to_send())
         with contextlib.suppress(OSError, h2.exceptions.ProtocolError):

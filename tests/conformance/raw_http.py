@@ -76,10 +76,10 @@ async def raw_http(
 
 async def _request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     head = await reader.readuntil(b"\r\n\r\n")
-    fields = dict(
-        (name.strip().lower(), value.strip())
+    fields = {
+        name.strip().lower(): value.strip()
         for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
-    )
+    }
     if fields.get(b"transfer-encoding") == b"chunked":
         body = b""
         while size := int(await reader.readuntil(b"\r\n"), 16):

@@ -137,7 +137,7 @@ async def _called(client: ConformanceServiceClient, kind: str, requests: Sequenc
             came.close(stream.headers, stream.trailers)
 
 
-def every(*kinds: str, case: str = "") -> Any:
+def every(*kinds: str, case: str = "") -> pytest.MarkDecorator:
     """Parametrize by protocol and kind; over Connect our client has no full duplex (docs/conformance.md)."""
     values = [
         pytest.param(protocol, kind, id=f"{protocol}-{kind}{case}")
@@ -172,7 +172,7 @@ async def test_unimplemented(client: ConformanceServiceClient, protocol: str) ->
     assert raised.value.code is Code.UNIMPLEMENTED
 
 
-# --- Client Cancellation ---------------------------------------------------------------------------------------------
+# --- Client Cancellation --------------------------------------------------------------------------------------------
 
 SLOW = Answer(delay=Duration.from_timedelta(timedelta(seconds=60)), data=DATA)
 
@@ -234,7 +234,7 @@ async def test_cancel_after_responses(
         await until(lambda: service.cancelled == ["CLIENT_GONE"])
 
 
-# --- Connect with GET, Deadline Propagation, Timeouts ------------------------------------------------------------------
+# --- Connect with GET, Deadline Propagation, Timeouts ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("codec", ["proto", "json"])
@@ -269,7 +269,7 @@ async def test_timeouts(client: ConformanceServiceClient, protocol: str, kind: s
     assert came.error.code is Code.DEADLINE_EXCEEDED
 
 
-# --- Duplicate Metadata, Errors ----------------------------------------------------------------------------------------
+# --- Duplicate Metadata, Errors -------------------------------------------------------------------------------------
 
 
 def _meant(values: Sequence[Header]) -> dict[str, list[str]]:
@@ -293,9 +293,7 @@ def _only(given: dict[str, list[str]], meant: Sequence[Header]) -> dict[str, lis
 
 
 @every(SERVER, case="/no-response")
-async def test_duplicate_metadata_without_response(
-    client: ConformanceServiceClient, protocol: str, kind: str
-) -> None:
+async def test_duplicate_metadata_without_response(client: ConformanceServiceClient, protocol: str, kind: str) -> None:
     """Duplicate Metadata, server-stream/no-response: a stream without messages has its metadata too."""
     came = await called(client, kind, Answer(headers=HEADERS, trailers=TRAILERS))
     assert (_only(came.headers, HEADERS), _only(came.trailers, TRAILERS)) == (_meant(HEADERS), _meant(TRAILERS))
@@ -371,7 +369,7 @@ async def test_client_stream_error(client: ConformanceServiceClient, protocol: s
     assert came.error.code is Code.INTERNAL
 
 
-# --- TLS Client Certs --------------------------------------------------------------------------------------------------
+# --- TLS Client Certs -----------------------------------------------------------------------------------------------
 
 
 @every(CLIENT)

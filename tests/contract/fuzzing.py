@@ -129,18 +129,16 @@ def unsaid(operation: Any, document: Any) -> Iterator[str]:
         yield "the state of the system may forbid it (FAILED_PRECONDITION is a 400)"
     if operation.get("x-interlock-excluding"):
         yield "some query parameters exclude each other"
-    if names := {"page_token", "filter", "order_by", "update_mask"} & {*_parameters(operation, document)}:
+    if names := {"page_token", "filter", "order_by", "update_mask"} & {*_parameters(operation)}:
         yield f"{', '.join(sorted(names))}: only the service reads them"
-    if "If-Match" in _parameters(operation, document) and operation.get("requestBody"):
+    if "If-Match" in _parameters(operation) and operation.get("requestBody"):
         yield "the etag of the body is another than the header's"
     if any("x-interlock-rules" in json.dumps(each) for each in _reached(operation.get("requestBody"), document)):
         yield "a rule in CEL"
 
 
-def _parameters(operation: Any, document: Any) -> Iterator[str]:
-    for each in operation.get("parameters", ()):
-        known = document["components"]["parameters"]
-        yield known[each["$ref"].rpartition("/")[2]]["name"] if "$ref" in each else each["name"]
+def _parameters(operation: Any) -> Iterator[str]:
+    return (each["name"] for each in operation.get("parameters", ()))
 
 
 def _reached(body: Any, document: Any) -> Iterator[Any]:

@@ -146,9 +146,7 @@ def test_the_facts_of_an_operation_stand_beside_it(tmp_path: Path) -> None:
         "deprecation": {"since": "2026-01-01", "sunset": "2027-01-01", "successor": "Seek"},
     }  # fmt: skip
     assert found["deprecated"] is True
-    assert found["parameters"] == [
-        {"$ref": "#/components/parameters/IdempotencyKey"}, {"$ref": "#/components/parameters/Prefer"}
-    ]  # fmt: skip
+    assert [each["name"] for each in found["parameters"]] == ["Idempotency-Key", "Prefer"]
     assert {"RateLimit", "Deprecation", "Sunset", "Link", "Idempotency-Replayed"} <= set(
         found["responses"]["200"]["headers"]
     )
@@ -162,9 +160,9 @@ def test_the_facts_of_an_operation_stand_beside_it(tmp_path: Path) -> None:
 def test_etags_become_preconditions() -> None:
     """A resource with an etag is read with If-None-Match and 304, changed with If-Match and 412."""
     item = openapi(contract())["paths"]["/api/v1/orders/{order_id}"]
-    assert {"$ref": "#/components/parameters/IfNoneMatch"} in item["get"]["parameters"]
+    assert "If-None-Match" in [each["name"] for each in item["get"]["parameters"]]
     assert "ETag" in item["get"]["responses"]["304"]["headers"]
-    assert {"$ref": "#/components/parameters/IfMatch"} in item["patch"]["parameters"]
+    assert "If-Match" in [each["name"] for each in item["patch"]["parameters"]]
     assert "412" in item["patch"]["responses"]
     assert "412" not in item["get"]["responses"]
 

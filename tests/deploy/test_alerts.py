@@ -51,11 +51,23 @@ def durations(seconds: str, endpoint: str = "/api.order.v1.OrderService/GetOrder
     return [series(name, f'{about}, le="{bound}"', 60 if bound in reached else 0) for bound in BOUNDS]
 
 
+def ages(seconds: str) -> list[Mapping[str, str]]:
+    """Return events all of which end at most `seconds` after they were published."""
+    bounds = ("1.0", "60.0", "300.0", "+Inf")
+    reached = bounds[bounds.index(seconds) :]
+    about = 'job="orders", endpoint="payment.completed"'
+    return [
+        series("service_event_age_seconds_bucket", f'{about}, le="{bound}"', 60 if bound in reached else 0)
+        for bound in bounds
+    ]
+
+
 def level(name: str, labels: str, value: float) -> list[Mapping[str, str]]:
     """Return a gauge that stands still."""
     return [series(name, labels, 0, value)]
 
 
+CIRCUIT = 'job="orders", target="inventory:8080", endpoint="/api.inventory.v1.InventoryService/Reserve"'
 UP = 'job="orders", instance="10.0.0.1:8081"'
 GOOD = [
     *calls(1000, failed=1, refused=5),
@@ -63,6 +75,13 @@ GOOD = [
     *level("up", UP, 1),
     *level("service_rate_limit_used_ratio", 'job="orders", endpoint="/a"', 0.5),
     *level("service_key_age_seconds", 'job="orders", issuer="service-auth", kid="k"', 30 * 86400),
+    *level("service_outbox_age_seconds", 'job="orders"', 2),
+    *level("service_event_lag", 'job="orders", group="api.order.v1.OrderService"', 40),
+    *ages("1.0"),
+    *level("service_dead_letters_total", 'job="orders", endpoint="payment.failed"', 7),
+    *level("service_circuit_breaker_state", CIRCUIT, 1),
+    series("service_requests_shed_total", 'job="orders", endpoint="/a"', 1),
+    *level("service_database_connections_awaited", 'job="orders", pool="all"', 0),
 ]
 BAD = {
     "ServiceDown": level("up", UP, 0),
@@ -73,6 +92,13 @@ BAD = {
     "CredentialOld": level("service_key_age_seconds", 'job="orders", issuer="service-auth", kid="k"', 100 * 86400),
     "ErrorBudgetBurns": calls(75, failed=25),
     "LatencyObjectiveMissed": durations("5.0"),
+    "OutboxStuck": level("service_outbox_age_seconds", 'job="orders"', 100),
+    "EventsPileUp": level("service_event_lag", 'job="orders", group="api.order.v1.OrderService"', 5000),
+    "EventsLate": ages("300.0"),
+    "EventsGivenUp": [series("service_dead_letters_total", 'job="orders", endpoint="payment.failed"', 1)],
+    "CircuitOpen": level("service_circuit_breaker_state", CIRCUIT, 2),
+    "Overloaded": [*calls(90), series("service_requests_shed_total", 'job="orders", endpoint="/a"', 10)],
+    "ConnectionsUsedUp": level("service_database_connections_awaited", 'job="orders", pool="all"', 3),
 }
 
 

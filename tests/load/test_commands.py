@@ -138,7 +138,9 @@ async def test_a_url_is_called_over_connect(address: Address, sample: Heard) -> 
 
 async def test_scripts_get_one_document(address: Address) -> None:
     """With --json the outcome is JSON, whatever it is: reply or replies, error, metadata, times."""
-    code, output, messages = await run("call", address, "CountUp", '{"count": 5, "fail_after": 2}', "--json", "--timing")
+    code, output, messages = await run(
+        "call", address, "CountUp", '{"count": 5, "fail_after": 2}', "--json", "--timing"
+    )
     document = json.loads(output)
     assert (code, messages) == (64 + 5, "")
     assert (document["code"], document["replies"]) == ("NOT_FOUND", [{"number": 1}, {"number": 2}])
@@ -152,7 +154,7 @@ async def test_scripts_get_one_document(address: Address) -> None:
 async def test_the_environment_may_hold_the_token(
     address: Address, sample: Heard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without --token it is INTERLOCK_TOKEN, or one minted for INTERLOCK_SERVICE_NAME; keys that are missing are told."""
+    """Without --token it is INTERLOCK_TOKEN, or one minted for INTERLOCK_SERVICE_NAME; missing keys are told."""
     arguments = ("call", address, "Slow", '{"seconds": 0}', "--contract", IMAGE)
     monkeypatch.setitem(ENVIRONMENT, "INTERLOCK_TOKEN", "from-outside")
     assert (await run(*arguments))[0] == 0

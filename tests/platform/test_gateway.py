@@ -7,6 +7,8 @@ from interlock.testing import Apps, Surroundings
 from shop import customers
 from shop.config import ShopSettings
 from shop.gen.api.customer.v1.customer_rpc import CustomerServiceClient
+from shop.gen.api.order.v1.order_rpc import OrderServiceClient
+from tests.shop.buying import BODY
 
 TRACE_ID, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -43,3 +45,15 @@ async def test_a_service_heeds_its_callers_in_production(app: Apps) -> None:
     http = (await app(customers.make, port=True, environment="production", log_level="error")).http("operator")
     answer = await http.get("/api/v1/customers/c-1", headers={"traceparent": f"00-{TRACE_ID}-{PARENT}-01"})
     assert answer.headers["traceresponse"].endswith("-01")
+
+
+@pytest.mark.parametrize("key", [None, "grün".encode("latin-1")])
+async def test_a_keyed_call_needs_a_key_at_the_edge(app: Apps, surroundings: Surroundings, key: bytes | None) -> None:
+    """The gateway's client would give each repetition a key of its own; a key that no header may hold is a 400 too."""
+    with surroundings.around({"log_level": "error"}):
+        settings = ShopSettings(service_name="gateway")
+    edge = gateway(OrderServiceClient("127.0.0.1:1"), settings=settings)  # never reached
+    http = (await app(edge, port=True)).http("operator")
+    headers = [] if key is None else [(b"idempotency-key", key)]
+    answer = await http.post("/api/v1/orders", json=BODY, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["details"][0]["field"]) == (400, "idempotency-key")

@@ -113,7 +113,7 @@ class Application(ConnectASGIApplication[Foreign]):
     path = f"/{SAMPLE_SERVICE.name}"
 
 
-KINDS = {
+KINDS: dict[Kind, tuple[StreamType, Any]] = {
     Kind.UNARY: (StreamType.UNARY, Endpoint.unary),
     Kind.CLIENT_STREAM: (StreamType.CLIENT_STREAM, Endpoint.client_stream),
     Kind.SERVER_STREAM: (StreamType.SERVER_STREAM, Endpoint.server_stream),
@@ -136,7 +136,7 @@ def _endpoints(service: Foreign) -> dict[str, Any]:
             idempotency_level=level,
             stream_type=kind,
         )
-        found[rpc.path] = make(method, getattr(service, name))  # type: ignore[operator]  # as its kind says
+        found[rpc.path] = make(method, getattr(service, name))
     return found
 
 
@@ -145,7 +145,7 @@ async def connectrpc_server(service: Foreign, **options: Any) -> AsyncIterator[s
     """Serve it on h2corn, bare, and give its URL."""
     app = Application(service=service, endpoints=_endpoints, **options)
     config = h2corn.Config(bind=("127.0.0.1:0",), lifespan="off", access_log=False)
-    server = h2corn.Server(app, config)  # type: ignore[arg-type]  # an ASGI application
+    server = h2corn.Server(app, config)
     serving = asyncio.create_task(server.serve())
     try:
         await server.wait_started()

@@ -44,11 +44,6 @@ class Answer:
         return found[0] if found else None
 
     @property
-    def silent(self) -> bool:
-        """Whether nothing was sent: there is nobody who would read it."""
-        return self.status == 0
-
-    @property
     def json(self) -> Any:
         return json.loads(self.body)
 
@@ -136,8 +131,6 @@ async def exchange(app: Callable[..., Awaitable[None]], scope: dict[str, Any], p
         sent.append(event)
 
     await app(scope, receive, send)
-    if not sent:
-        return Answer(0, [], b"")
     start, *bodies = sent
     assert start["type"] == "http.response.start"
     assert [each.get("more_body", False) for each in bodies] == [True] * (len(bodies) - 1) + [False]

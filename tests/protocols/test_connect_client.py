@@ -110,13 +110,12 @@ async def test_a_stream_may_fail_behind_its_messages(client: SampleServiceClient
     assert [each async for each in stream] == []
 
 
-async def test_a_deadline_ends_what_takes_too_long(client: SampleServiceClient, foreign: Foreign) -> None:
-    """Unary calls and streams end in time, and the other side is told."""
+async def test_a_deadline_ends_what_takes_too_long(client: SampleServiceClient) -> None:
+    """Unary calls and streams end in time."""
     with pytest.raises(DeadlineExceeded):
         await client.using(timeout=0.2).slow(seconds=60)
     with pytest.raises(DeadlineExceeded):
         [each async for each in client.using(timeout=0.2).count_up(CountUpRequest(count=9, pause=_seconds(60)))]
-    await until(lambda: sorted(foreign.cancelled) == ["count_up", "slow"])
 
 
 def _seconds(number: float) -> Any:
@@ -135,7 +134,10 @@ async def test_leaving_a_stream_closes_it(foreign: Foreign) -> None:
 
 async def test_what_is_safe_may_go_as_get(foreign: Foreign) -> None:
     """With `use_get` a SAFE operation is a GET while its URL is short; others, and long ones, are POST."""
-    async with connectrpc_server(foreign) as url, SampleServiceClient(url, connect=ConnectOptions(use_get=True)) as client:
+    async with (
+        connectrpc_server(foreign) as url,
+        SampleServiceClient(url, connect=ConnectOptions(use_get=True)) as client,
+    ):
         assert (await client.list_things(page_size=7)).total_size == 7
         await client.list_things(filter="x" * 9000)
         await client.echo()
@@ -217,13 +219,13 @@ async def test_idle_connections_are_closed_in_time() -> None:
 async def test_all_hosts_together_keep_their_bound() -> None:
     """Where more hosts are called than idle connections are allowed, those used longest ago are closed."""
     pools = Pools(PoolLimits(idle=4, idle_per_host=2))
-    async with raw_http(response(200, (PROTO,))) as a, raw_http(response(200, (PROTO,))) as b:
-        async with raw_http(response(200, (PROTO,))) as c:
-            transports = [await called(peer.url, pools) for peer in (a, b, c)]
-            await until(lambda: (len(a.open), len(b.open), len(c.open)) == (0, 1, 1))
-            for each in transports:
-                await each.close()
-            await until(lambda: not a.open and not b.open and not c.open)
+    answer = response(200, (PROTO,))
+    async with raw_http(answer) as a, raw_http(answer) as b, raw_http(answer) as c:
+        transports = [await called(peer.url, pools) for peer in (a, b, c)]
+        await until(lambda: (len(a.open), len(b.open), len(c.open)) == (0, 1, 1))
+        for each in transports:
+            await each.close()
+        await until(lambda: not a.open and not b.open and not c.open)
 
 
 async def test_a_pool_that_is_in_use_is_not_closed_for_another() -> None:
@@ -288,7 +290,7 @@ async def test_a_cancelled_task_stays_cancelled() -> None:
 
 
 async def test_nobody_there_is_told_at_once() -> None:
-    """A port where nobody listens, and a name that nobody has, are UNAVAILABLE, unsent, with the cause kept (CLI002)."""
+    """A port where nobody listens, and a name that nobody has, are UNAVAILABLE, unsent, the cause kept (CLI002)."""
     for target in ("http://127.0.0.1:1", "http://nobody.invalid:80"):
         began = time.monotonic()
         async with SampleServiceClient(target, retries=ONCE) as client:
@@ -363,7 +365,14 @@ async def test_a_stream_of_any_bytes_is_an_error_of_ours(name: str) -> None:
 
 async def test_metadata_that_could_not_be_ours_is_left_out() -> None:
     """Fields with bytes beyond ASCII, or `-bin` values that are not base64, don't lose the reply they came with."""
-    fields = (PROTO, ("X-Plain", "1"), ("x-odd", "\xe9"), ("x-odd-bin", "!"), ("trailer-x-odd-bin", "*"), ("x-bin", "AA"))
+    fields = (
+        PROTO,
+        ("X-Plain", "1"),
+        ("x-odd", "\xe9"),
+        ("x-odd-bin", "!"),
+        ("trailer-x-odd-bin", "*"),
+        ("x-bin", "AA"),
+    )
     async with raw_http(response(200, fields)) as peer, SampleServiceClient(peer.url) as client:
         reply = await client.call(ECHO, EchoRequest())
     assert dict(reply.headers.items()) == {"x-plain": "1", "x-bin": b"\x00"}

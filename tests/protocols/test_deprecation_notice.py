@@ -44,7 +44,7 @@ def _untold() -> Iterator[None]:
 
 @pytest.mark.parametrize("door", ["in process", "gRPC", "Connect"])
 async def test_a_deprecated_operation_is_told_once(door: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The first call warns, at the caller's own line, and writes one line to the log; views and clients after it don't."""
+    """The first call warns, at the caller's own line, and writes one line to the log; later ones don't."""
     app = make(Deprecated())
     async with serving(app) as address:
         target: Any = {"in process": app, "gRPC": str(address), "Connect": address.url}[door]

@@ -1,9 +1,11 @@
 """gRPC's client side: connections, TLS, neighbours that misbehave, and none at all."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from grpc import aio
 from interlock import (
     Call,
     Code,
+    Deadline,
     Error,
     Internal,
     InvalidArgument,
     NotFound,
+    RetryPolicy,
     Tls,
     TooLarge,
     Unavailable,
@@ -30,7 +34,7 @@ from interlock.server import Address, serving
 from interlock.server.embedded import Tls as ServerTls
 from interlock.settings import Settings
 from tests.sample.gen.sample.v1.sample_pb import CountUpRequest, EchoRequest, EchoResponse, SumRequest
-from tests.sample.gen.sample.v1.sample_rpc import COUNT_UP, ECHO, SUM, SampleServiceClient
+from tests.sample.gen.sample.v1.sample_rpc import COUNT_UP, ECHO, SAMPLE_SERVICE, SUM, SampleServiceClient
 from tests.sample.handlers import Sample, make
 from tests.waiting import until
 
@@ -158,6 +162,23 @@ async def test_a_peer_that_says_nothing_is_given_up_at_the_deadline() -> None:
         with pytest.raises(Error) as raised:
             await asyncio.wait_for(client.using(timeout=0.2).echo(), 5)
     assert raised.value.code is Code.DEADLINE_EXCEEDED
+
+
+async def test_connecting_takes_no_longer_than_allowed() -> None:
+    """A port that accepts and never greets is UNAVAILABLE after the time to connect (30 s by default, CLI001)."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        transport = GrpcTransport(f"127.0.0.1:{silent.getsockname()[1]}", connect=timedelta(milliseconds=300))
+        operation = SAMPLE_SERVICE.operation(ECHO)
+        with pytest.raises(Unavailable):
+            await transport.handler(operation)(Call(operation, request=EchoRequest(), deadline=Deadline.after(30)))
+        await transport.close()
+
+
+async def test_defaults_are_those_of_the_standard() -> None:
+    """Three retries, exponential from 100 ms with jitter; 30 s for a call (CLI001)."""
+    policy = RetryPolicy()
+    assert (policy.retries, policy.base, policy.multiplier) == (3, timedelta(milliseconds=100), 2.0)
+    assert SAMPLE_SERVICE.operation(ECHO).timeout == timedelta(seconds=30)
 
 
 async def test_a_peer_that_speaks_something_else_is_unavailable() -> None:

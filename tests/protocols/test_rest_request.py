@@ -288,7 +288,7 @@ async def test_a_caller_who_leaves_while_sending_cancels_the_call() -> None:
         "type": "http", "method": "POST", "path": "/api/v1/orders", "headers": [(b"content-type", b"application/json")]
     }  # fmt: skip
     answer = await exchange(orders.server, scope, [])
-    assert answer.silent
+    assert answer.status == 499
     assert isinstance(orders.ended[0], Cancelled)
 
 
@@ -312,3 +312,24 @@ async def test_a_body_without_a_length_is_seen() -> None:
 async def test_no_body_breaks_the_front(body: bytes) -> None:
     answer = await Orders().ask("PATCH", "/api/v1/orders/o-1", body)
     assert answer.status in (200, 400)
+
+
+async def test_a_body_that_came_whole_is_not_waited_for_when_it_is_refused() -> None:
+    """Nothing is read behind its last part: the connection is free for the next request at once."""
+    parts = [{"type": "http.request", "body": b"0", "more_body": False}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return parts.pop(0)  # IndexError if more is asked for
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"1")]
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "path": "/api/v1/orders", "headers": headers,
+        "raw_path": b"/api/v1/orders", "query_string": b"", "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    await Orders().server(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert not sent[-1].get("more_body")

@@ -51,6 +51,10 @@ class Sample(SampleService):
         """Echo."""
         return await self.echo(request, call)
 
+    async def echo_formerly(self, request: EchoRequest, call: Call) -> EchoResponse:
+        """Echo."""
+        return await self.echo(request, call)
+
     async def fail(self, request: FailRequest, call: Call) -> FailResponse:
         """Fail as told."""
         if request.unexpected:

@@ -15,7 +15,10 @@ from tests.scenarios.doors import Door, Grpcio, Rest, Typed
 from tests.scenarios.foreign_doors import FOREIGN_DOORS, foreign_door
 
 ONCE = RetryPolicy(retries=0)  # scenarios are about single calls
-RPC_DOORS = ("in process", "client", "grpcio", *FOREIGN_DOORS)
+OPEN_DOORS = ("in process", "client", "grpcio")
+"""Those whose streams a test can hold open."""
+RPC_DOORS = (*OPEN_DOORS, *FOREIGN_DOORS)
+BINARY_DOORS = tuple(each for each in RPC_DOORS if each != "connectrpc json")
 DOORS = (*RPC_DOORS, "rest")
 TYPED_DOORS = ("in process", "client")
 

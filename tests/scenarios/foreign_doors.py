@@ -1,5 +1,6 @@
 """Doors through clients that others wrote: connectrpc's in its three protocols, and grpclib."""
 
+import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -14,6 +15,8 @@ from connectrpc.errors import ConnectError
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.protocol import ProtocolType
 from grpclib.client import Channel, StreamStreamMethod, StreamUnaryMethod, UnaryStreamMethod, UnaryUnaryMethod
+from grpclib.encoding.base import CodecBase
+from grpclib.encoding.proto import ProtoStatusDetailsCodec
 from protobuf import Message
 from protobuf.wkt.google.protobuf.any_pb import Any as PackedAny
 
@@ -49,7 +52,7 @@ FOREIGN_DOORS = (*PROTOCOLS, "grpclib")
 async def foreign_door(name: str, address: Address) -> AsyncIterator[Door]:
     """Open a door of that name to a served app and close it after."""
     if name == "grpclib":
-        channel = Channel(address.host, address.port, codec=_Codec())
+        channel = Channel(address.host, address.port, codec=_Codec(), status_details_codec=ProtoStatusDetailsCodec())
         try:
             yield Grpclib(channel)
         finally:
@@ -97,6 +100,8 @@ class Connectrpc(Door):
             try:
                 messages = await self._messages(rpc.kind, requests, options)
             except ConnectError as error:
+                if isinstance(error.__cause__, asyncio.CancelledError):  # our own task's, which it takes for its own
+                    raise error.__cause__ from error
                 failed = _failed(Code[error.code.name.replace("CANCELED", "CANCELLED")], error.message)
                 _read(failed, ((each.type_name, each.message_bytes) for each in error.details))
                 failed.metadata = {**dict(_items(response.headers)), **dict(_items(response.trailers))}
@@ -116,7 +121,7 @@ class Connectrpc(Door):
                 return [each async for each in client.execute_bidi_stream(request=_each(requests), **options)]
 
 
-class _Codec(grpclib.encoding.base.CodecBase):  # type: ignore[misc]  # published without types
+class _Codec(CodecBase):
     """How grpclib writes messages: as they write themselves."""
 
     __content_subtype__ = "proto"
@@ -145,11 +150,10 @@ class Grpclib(Door):
                 for number, request in enumerate(requests, 1):
                     await stream.send_message(request, end=number == len(requests))
                 if not requests:
+                    await stream.send_request()
                     await stream.end()
-                if rpc.kind.server_streams:
-                    messages = [each async for each in stream]
-                else:
-                    messages = [await stream.recv_message()]
+                several = rpc.kind.server_streams
+                messages = [each async for each in stream] if several else [await stream.recv_message()]
                 await stream.recv_trailing_metadata()
         except grpclib.GRPCError as error:
             failed = _failed(Code(error.status.value), error.message or "")

@@ -25,13 +25,13 @@ from tests.sample.gen.sample.v1.sample_pb import (
 )
 from tests.sample.gen.sample.v1.sample_rpc import BLOB, CHAT, COUNT_UP, ECHO, FAIL, SLOW, SUM
 from tests.sample.handlers import Sample, make
-from tests.scenarios.conftest import DOORS, RPC_DOORS, TYPED_DOORS
+from tests.scenarios.conftest import OPEN_DOORS, TYPED_DOORS
 from tests.scenarios.doors import Door, Failed, Grpcio, Typed
 from tests.waiting import until
 
 WIDTH = 2
-every_door = pytest.mark.parametrize("door", DOORS, indirect=True)
-every_rpc_door = pytest.mark.parametrize("door", RPC_DOORS, indirect=True)
+every_door = pytest.mark.parametrize("door", [*OPEN_DOORS, "rest"], indirect=True)
+every_rpc_door = pytest.mark.parametrize("door", OPEN_DOORS, indirect=True)
 our_clients = pytest.mark.parametrize("door", TYPED_DOORS, indirect=True)
 
 passed_by: ContextVar[str] = ContextVar("passed_by", default="nobody")

@@ -24,7 +24,7 @@ from tests.sample.gen.sample.v1.sample_pb import (
 )
 from tests.sample.gen.sample.v1.sample_rpc import BLOB, CREATE_THING, ECHO, FAIL, GET_THING, LIST_THINGS, SLOW
 from tests.sample.handlers import Sample
-from tests.scenarios.conftest import RPC_DOORS
+from tests.scenarios.conftest import BINARY_DOORS, RPC_DOORS
 from tests.scenarios.doors import Door, Failed
 from tests.waiting import until
 
@@ -160,7 +160,7 @@ async def test_a_list_has_pages(door: Door) -> None:
     assert rest.next_page_token == ""
 
 
-@pytest.mark.parametrize("door", RPC_DOORS, indirect=True)
+@pytest.mark.parametrize("door", BINARY_DOORS, indirect=True)
 async def test_a_message_at_the_limit_passes_and_one_byte_more_does_not(door: Door) -> None:
     """The limit holds to the byte, both ways."""
     overhead = len(EchoRequest(data=bytes(LIMIT // 2)).to_binary()) - LIMIT // 2

@@ -164,13 +164,13 @@ async def kill_amid_orders(buyer: Buyer, victim: str) -> None:
     """Kill a service while orders are placed, start it again, and see that all are final and the sums agree."""
     before = len(await buyer.all_final(FINAL_WITHIN))
     placed: list[str] = []
-    placing = asyncio.create_task(buyer.place(ORDERS, placed))
-    await until(lambda: len(placed) >= ORDERS // 4 or placing.done(), 60)
-    await buyer.served.kill(victim)
-    assert not placing.done()
-    started = asyncio.get_running_loop().time()
-    await buyer.served.restart(victim)
-    await placing
+    async with asyncio.TaskGroup() as group:
+        placing = group.create_task(buyer.place(ORDERS, placed))
+        await until(lambda: len(placed) >= ORDERS // 4 or placing.done(), 60)
+        await buyer.served.kill(victim)
+        assert not placing.done()
+        started = asyncio.get_running_loop().time()
+        await buyer.served.restart(victim)
     orders = await buyer.all_final(FINAL_WITHIN - (asyncio.get_running_loop().time() - started))
     assert len(orders) == before + ORDERS
     confirmed = [each.id for each in orders if each.status == OrderStatus.CONFIRMED]

@@ -126,9 +126,14 @@ def _typer() -> typer.Typer:
 
 
 def _formatted(text: str) -> str:
-    """Keep indented paragraphs, which are examples, as they are."""
-    paragraphs = text.strip().split("\n\n")
-    return "\n\n".join(f"\b\n{each}" if each.startswith("  ") else each for each in paragraphs)
+    """Keep paragraphs that are examples as they are: indented ones, and an only one, whose indent the parser takes."""
+    return "\n\n".join(map(_paragraph, text.strip().split("\n\n")))
+
+
+def _paragraph(text: str) -> str:
+    if text.startswith("interlock "):
+        text = "\n".join(f"  {line}" for line in text.splitlines())
+    return f"\b\n{text}" if text.startswith("  ") else text
 
 
 def _print_version(asked: bool) -> None:

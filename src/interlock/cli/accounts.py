@@ -85,7 +85,10 @@ def disable(name: Annotated[str, typer.Argument(help="The account.")], store: St
 
 
 def enable(name: Annotated[str, typer.Argument(help="The account.")], store: Store = None) -> None:
-    """Let the keys of a disabled account count again."""
+    """Let the keys of a disabled account count again.
+
+    interlock accounts enable billing --store var/accounts.json
+    """
     _with(store, lambda accounts: accounts.disable(name, disabled=False))
     typer.echo(f"{name} is enabled")
 
@@ -100,7 +103,8 @@ def key(
 
     With --role it has these roles of its account alone.
 
-      KEY=$(interlock accounts key billing --store var/accounts.json)
+      interlock accounts key billing --store var/accounts.json
+      KEY=$(interlock accounts key billing)
       curl -H "x-api-key: $KEY" http://127.0.0.1:8080/api/v1/orders
     """
     from datetime import timedelta

@@ -100,9 +100,7 @@ class Connection:
 
 
 def call(  # noqa: PLR0917 - typer makes options of parameters
-    target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="host:port or grpcs://…; http(s)://… for Connect.")
-    ],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="host:port or grpcs://…; http(s)://… for Connect.")],
     method: Annotated[str, typer.Argument(metavar="METHOD", help="/pkg.Service/Method, or as much of it as is clear.")],
     request: Annotated[str, typer.Argument(metavar="[JSON]", help="The request; - reads it from the input.")] = "{}",
     token: Annotated[str | None, typer.Option(help="Bearer token, or @FILE that holds it.")] = None,

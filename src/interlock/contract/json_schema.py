@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping
 from enum import Enum
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 from protobuf import (
     DescEnum,
@@ -16,7 +16,6 @@ from protobuf import (
     DescFieldValueMap,
     DescMessage,
     DescOneof,
-    Message,
     ScalarType,
 )
 from protovalidate import Validator
@@ -203,11 +202,12 @@ def needed_fields(message: DescMessage) -> frozenset[str]:
 
     The rules themselves say so: of an empty message they find what must be there.
     """
-    kind = cast("type[Message[Any]]", message.type)
     needed = {each.name for each in message.fields if is_wanted(each)}
     if not _has_rules(message):
         return frozenset(needed)
-    for each in Validator().collect_violations(kind()):  # a fresh one: it knows messages by name, over all contracts
+    for each in Validator().collect_violations(
+        message.type()
+    ):  # a fresh one: it knows messages by name, over all contracts
         elements = each.proto.field.elements if each.proto.field is not None else []
         if len(elements) == 1:
             needed.add(elements[0].field_name)

@@ -7,7 +7,7 @@ from interlock.contract.comments import comments
 from interlock.contract.json_schema import Schemas, reachable
 from interlock.contract.model import Contract, HttpBinding, Service
 from interlock.contract.openapi_access import Credentials, requirements, schemes
-from interlock.contract.openapi_operations import PARAMETERS, OperationWriter, fill, shape
+from interlock.contract.openapi_operations import OperationWriter, fill, shape
 from interlock.contract.openapi_replies import ERROR, HEADERS, META, SHARED, failures, shared_responses
 from interlock.contract.path_template import PathTemplate
 from interlock.contract.validation_schema import Schema
@@ -61,7 +61,6 @@ def openapi(
             "responses": shared_responses(
                 {each for one in served for http in one.http for each in failures(one, http)}
             ),
-            "parameters": {name: each for name, each in PARAMETERS.items() if name in writer.parameters},
             "headers": _used(HEADERS, paths),
             "securitySchemes": schemes(credentials, served),
         },

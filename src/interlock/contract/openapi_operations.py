@@ -73,7 +73,6 @@ class OperationWriter:
         self._labels = labels
         self.names = names
         self._schemas = schemas
-        self.parameters: set[str] = set()
 
     def operation(self, service: Service, operation: Operation, index: int) -> Schema:
         """Return one route: the operation's binding at `index`."""
@@ -128,16 +127,14 @@ class OperationWriter:
         examples = schema.pop("examples", [])
         return parameter | {"schema": schema} | ({"example": examples[0]} if examples else {})
 
-    def _headers(self, operation: Operation, binding: HttpBinding) -> Iterator[Schema]:
+    def _headers(self, operation: Operation, binding: HttpBinding) -> Iterable[Schema]:
         wanted = {
             KEY: operation.idempotency is Idempotency.KEYED,
             "IfMatch": writes_etag(operation, binding),
             "IfNoneMatch": reads_etag(operation, binding),
             "Prefer": may_be_minimal(operation, binding),
         }
-        for name in (name for name, is_taken in wanted.items() if is_taken):
-            self.parameters.add(name)
-            yield {"$ref": f"#/components/parameters/{name}"}
+        return (PARAMETERS[name] for name, is_taken in wanted.items() if is_taken)
 
     def _request_body(self, operation: Operation, binding: HttpBinding) -> Schema:
         if not binding.body:

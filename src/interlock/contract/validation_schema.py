@@ -152,8 +152,6 @@ def unsaid(rules: FieldRules) -> Iterator[Schema]:
     if rules.type is None:
         return
     kind, inner = rules.type.field, rules.type.value
-    if not isinstance(inner, Message):
-        return
     for field in inner:
         name = field.name
         if name in _SILENT or (_is_said(kind, name, inner[field]) and name not in _PARTLY):

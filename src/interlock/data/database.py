@@ -65,8 +65,8 @@ class Database:
         self.metadata = metadata
         self.is_postgresql = self._url.drivername == "postgresql+asyncpg"
         self.publisher: Publisher | None = None
-        self.measure: Callable[[float], None] = _unmeasured
-        """Told the seconds of each statement."""
+        self.measure: Callable[[float, object], None] = _unmeasured
+        """Told the seconds of each statement, and the statement: SQLAlchemy's, text, or texts with their values."""
         self.outbox_bell = Bell()
         self.page_keys = PageKeys(self)
         self._options = Options(
@@ -279,5 +279,5 @@ async def _given_back(pool: Pool, pooled: Pooled) -> None:
     await pool.give(pooled)
 
 
-def _unmeasured(_seconds: float) -> None:
+def _unmeasured(_seconds: float, _statement: object) -> None:
     """Nobody wants to know."""

@@ -33,6 +33,7 @@ _NOTE = (
     f"WITH held AS ({_FENCE.format('$4')} FOR SHARE), noted AS ({_RECORD.format(_NOW.format('$3'))}) "
     "SELECT (SELECT fencing FROM held), EXISTS (SELECT 1 FROM noted)"
 )
+_NOTE_SQLITE = f"{_RECORD.format('$3').removesuffix('1')}({_FENCE.format('$4')})"
 _RAISE = (
     "INSERT INTO interlock_fences (name, fencing) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET "
     "fencing = excluded.fencing WHERE interlock_fences.fencing <= excluded.fencing RETURNING 1"
@@ -61,11 +62,13 @@ async def note(tx: "Transaction", consumer: str, event_id: str, lease: str, fenc
     if database.is_postgresql:
         ((known, new),) = await tx.fetch((_NOTE, (consumer, event_id, database.time, lease)))
     else:  # writers queue, so nobody comes in between
-        rows = await tx.fetch((_FENCE.format("$1"), (lease,)))
+        rows = await tx.fetch((_NOTE_SQLITE, (consumer, event_id, database.time, lease)))
+        new = bool(rows)
         known = rows[0][0] if rows else None
-        new = await record(tx, consumer, event_id)
     if known is not None and known >= fencing:
         return bool(known == fencing), bool(new)
+    if not new:  # nothing will be committed, so nobody need be kept out
+        return True, False
     return bool(await tx.fetch((_RAISE, (lease, fencing)))), bool(new)
 
 

@@ -78,7 +78,7 @@ class Transaction:
                 raise shown from error
             raise
         finally:
-            self.database.measure(time.perf_counter() - began)
+            self.database.measure(time.perf_counter() - began, statement)
 
     async def fetch(self, *statements: "Statement") -> "Rows":
         """Run the chassis' own statements below SQLAlchemy, and return the rows of the last."""
@@ -90,7 +90,7 @@ class Transaction:
             self.conflicted = True
             raise
         finally:
-            self.database.measure(time.perf_counter() - began)
+            self.database.measure(time.perf_counter() - began, statements)
 
     async def store(self, sql: str, rows: "Sequence[Sequence[Any]]") -> None:
         """Run one of the chassis' own statements for each row of values."""
@@ -99,7 +99,7 @@ class Transaction:
             async with self._turn:
                 await self._wire.store(sql, rows)
         finally:
-            self.database.measure(time.perf_counter() - began)
+            self.database.measure(time.perf_counter() - began, sql)
 
     async def publish(self, event: Message[Any]) -> str:
         """Publish `event` once the transaction commits, and never if it does not; return the event's id."""
@@ -185,7 +185,7 @@ class Transaction:
             self.conflicted = True
             raise
         finally:
-            self.database.measure(time.perf_counter() - began)
+            self.database.measure(time.perf_counter() - began, "COMMIT")
 
     async def roll_back(self) -> None:
         """Undo everything and let go of the connection; never raises."""

@@ -26,6 +26,13 @@ MOST_QUOTA = 0.9
 OLDEST_DAYS = 90
 """Thresholds of the standard (OBS004); the goals behind them are 99 %, 1 %, 0.5 s, 80 % and 90 days."""
 
+LONGEST_OUTBOX = 60
+MOST_LAG = 1000
+LONGEST_EVENT = 60
+MOST_SHED = 0.01
+"""Where waiting becomes trouble: seconds in the outbox, events before a consumer, seconds to the end of an event, and
+the share of calls refused for overload."""
+
 PROMISED = 0.99
 """The success ratio of a service whose contract promises none."""
 
@@ -38,6 +45,7 @@ def alerts(deployment: Deployment) -> str:
     groups = [
         {"name": f"{deployment.name}-recorded", "interval": "30s", "rules": list(_recorded(deployment))},
         {"name": f"{deployment.name}-standard", "rules": list(_standard(deployment))},
+        {"name": f"{deployment.name}-parts", "rules": list(_parts(deployment))},
         {"name": f"{deployment.name}-objectives", "rules": list(_objectives(deployment))},
     ]
     return written("alerts", [{"groups": [each for each in groups if each["rules"]]}])
@@ -68,6 +76,8 @@ def _recorded(deployment: Deployment) -> Iterator[Rule]:
             "record": f"job:service_{part}_duration_seconds:p95_5m",
             "expr": f"histogram_quantile(0.95, {buckets})",
         }
+    buckets = f"sum by (job, endpoint, le) (rate(service_event_age_seconds_bucket{{{jobs}}}[5m]))"
+    yield {"record": "job:service_event_age_seconds:p95_5m", "expr": f"histogram_quantile(0.95, {buckets})"}
 
 
 def _alert(name: str, expression: str, severity: str, wait: str, *told: str, **labels: str) -> Rule:
@@ -132,6 +142,68 @@ def _standard(deployment: Deployment) -> Iterator[Rule]:
         "1h",
         "{{ $labels.job }}: a credential {{ $labels.kid }} is {{ $value | humanizeDuration }} old",
         "Rotate it: `interlock keys rotate` for keys; a running service takes the new one over.",
+    )
+
+
+def _parts(deployment: Deployment) -> Iterator[Rule]:
+    jobs = _of(deployment)
+    yield _alert(
+        "OutboxStuck",
+        f"max by (job) (service_outbox_age_seconds{{{jobs}}}) > {LONGEST_OUTBOX}",
+        "page",
+        "2m",
+        "{{ $labels.job }}: an event has waited for {{ $value | humanizeDuration }} to be sent",
+        "Is the broker up? Its log says why the relay waits; nothing is lost, and it goes on by itself.",
+    )
+    yield _alert(
+        "EventsPileUp",
+        f"max by (job, group) (service_event_lag{{{jobs}}}) > {MOST_LAG}",
+        "ticket",
+        "10m",
+        "{{ $labels.job }}: {{ $value }} events wait for {{ $labels.group }}",
+        "Compare the time it takes an event with how many come; more workers consume more partitions at a time.",
+    )
+    yield _alert(
+        "EventsLate",
+        f"job:service_event_age_seconds:p95_5m > {LONGEST_EVENT}",
+        "ticket",
+        "5m",
+        "{{ $labels.job }}: 5 % of {{ $labels.endpoint }} end later than {{ $value | humanizeDuration }}",
+        "Look at the outbox of who publishes it, at the lag of this service, then at retries in its log.",
+    )
+    yield _alert(
+        "EventsGivenUp",
+        f"sum by (job, endpoint) (increase(service_dead_letters_total{{{jobs}}}[15m])) > 0",
+        "ticket",
+        "0m",
+        "{{ $labels.job }}: events {{ $labels.endpoint }} became dead letters",
+        "`interlock events dead-letters list` shows why; put the cause right, then replay them.",
+    )
+    yield _alert(
+        "CircuitOpen",
+        f"max by (job, target, endpoint) (max_over_time(service_circuit_breaker_state{{{jobs}}}[2m])) == 2",
+        "ticket",
+        "5m",
+        "{{ $labels.job }}: calls of {{ $labels.endpoint }} at {{ $labels.target }} are not even tried",
+        "The neighbour fails or is slow: look at its own alerts first.",
+    )
+    shed = f"sum by (job) (rate(service_requests_shed_total{{{jobs}}}[5m]))"
+    total = f"sum by (job) (rate(service_requests_total{{{jobs}}}[5m]))"
+    yield _alert(
+        "Overloaded",
+        f"{shed} / ({total} > 0) > {MOST_SHED}",
+        "page",
+        "5m",
+        "{{ $labels.job }}: {{ $value | humanizePercentage }} of calls are refused for overload",
+        "Add replicas; if CPU is idle, look at what calls wait for.",
+    )
+    yield _alert(
+        "ConnectionsUsedUp",
+        f"max by (job, pool) (service_database_connections_awaited{{{jobs}}}) > 0",
+        "ticket",
+        "5m",
+        "{{ $labels.job }}: {{ $value }} transactions wait for a connection of the pool {{ $labels.pool }}",
+        "Look for slow statements first; then give the database a larger pool_size.",
     )
 
 

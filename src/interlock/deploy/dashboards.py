@@ -5,7 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from interlock.deploy.alerts import FAILED, LEAST_SUCCESS, MOST_ERRORS, MOST_QUOTA, OLDEST_DAYS, SLOWEST
+from interlock.deploy.alerts import (
+    FAILED,
+    LEAST_SUCCESS,
+    LONGEST_EVENT,
+    LONGEST_OUTBOX,
+    MOST_ERRORS,
+    MOST_LAG,
+    MOST_QUOTA,
+    OLDEST_DAYS,
+    SLOWEST,
+)
 from interlock.deploy.inputs import Deployment, Workload
 
 SCHEMA = 39
@@ -140,8 +150,80 @@ def _service(workload: Workload) -> Iterator[Panel]:
         red_above=OLDEST_DAYS * 86400,
     )
     yield Panel(
-        title="How much runs at this moment?", queries={"calls": f"sum(service_requests_in_flight{{{chosen}}})"}
+        title="How much runs at this moment?",
+        queries={
+            "calls": f"sum(service_requests_in_flight{{{chosen}}})",
+            "may run at once": f"sum(service_concurrency_limit{{{chosen}}})",
+        },
     )
+    yield Panel(
+        title="How many are refused for overload?",
+        queries={"{{endpoint}}": _rate("service_requests_shed_total", chosen, "endpoint")},
+        unit="reqps",
+    )
+    yield Panel(
+        title="How large are they (P95)?",
+        queries={
+            "requests": _sizes("request", chosen),
+            "replies": _sizes("reply", chosen),
+        },
+        unit="bytes",
+    )
+    yield Panel(
+        title="Which circuits are open (2), or tried (1)?",
+        queries={
+            "{{target}} {{endpoint}}": f"max by (target, endpoint) (service_circuit_breaker_state{{{chosen}}})",
+        },
+        red_above=2,
+    )
+    yield Panel(
+        title="How often is a call repeated?",
+        queries={"{{endpoint}}": _rate("service_retries_total", chosen, "endpoint")},
+        unit="reqps",
+    )
+    yield Panel(
+        title="What waits in the outbox?",
+        queries={"events": f"max(service_outbox_events{{{chosen}}})"},
+    )
+    yield Panel(
+        title="How long has the oldest event waited there?",
+        queries={"oldest": f"max(service_outbox_age_seconds{{{chosen}}})"},
+        unit="s",
+        red_above=LONGEST_OUTBOX,
+    )
+    yield Panel(
+        title="How many events wait to be consumed?",
+        queries={"{{group}}": f"max by (group) (service_event_lag{{{chosen}}})"},
+        red_above=MOST_LAG,
+    )
+    yield Panel(
+        title="How old is an event at its end (P95)?",
+        queries={
+            "{{endpoint}}": "histogram_quantile(0.95, "
+            + _rate("service_event_age_seconds_bucket", chosen, "endpoint, le")
+            + ")"
+        },
+        unit="s",
+        red_above=LONGEST_EVENT,
+    )
+    yield Panel(
+        title="How many events were given up?",
+        queries={
+            "{{endpoint}}": f"sum by (endpoint) (increase(service_dead_letters_total{{{chosen}}}[$__rate_interval]))"
+        },
+    )
+    yield Panel(
+        title="Are there database connections left?",
+        queries={
+            "{{pool}} {{state}}": f"sum by (pool, state) (service_database_connections{{{chosen}}})",
+            "{{pool}} limit": f"sum by (pool) (service_database_connections_limit{{{chosen}}})",
+            "{{pool}} awaited": f"sum by (pool) (service_database_connections_awaited{{{chosen}}})",
+        },
+    )
+
+
+def _sizes(part: str, chosen: str) -> str:
+    return f"histogram_quantile(0.95, {_rate(f'service_{part}_size_bytes_bucket', chosen, 'le')})"
 
 
 def _written(platform: str, name: str, panels: Iterator[Panel]) -> str:

@@ -1,4 +1,4 @@
-"""Deprecation that reaches the caller: in the head of every reply, over every protocol, and in a number for each caller."""
+"""Deprecation that reaches the caller: in the head of every reply over every protocol; counted for each caller."""
 
 import re
 from collections.abc import Awaitable, Collection

@@ -9,12 +9,16 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 Merge: TypeAlias = Literal["sum", "max", "min"]
 """How the values of several workers become one."""
 
 Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 """A sample's name and labels."""
+
+Shown: TypeAlias = tuple[str, float, float]
+"""An exemplar: trace id, value, epoch seconds."""
 
 GROWING = frozenset(("counter", "histogram", "summary"))
 """Types whose values only grow, so that those of a worker that is gone still count."""
@@ -31,6 +35,7 @@ class Family:
     type: str
     merge: Merge
     samples: dict[Key, float] = field(default_factory=dict)
+    exemplars: dict[Key, Shown] = field(default_factory=dict)
 
     def add(self, other: "Family") -> None:
         """Take in the samples of the same family of another worker."""
@@ -42,17 +47,25 @@ class Family:
                 mine[key] = min(mine[key], value)
             else:
                 mine[key] = combine(mine[key], value)
+        for key, shown in other.exemplars.items():
+            if key not in self.exemplars or self.exemplars[key][2] < shown[2]:
+                self.exemplars[key] = shown
 
 
-def families(registry: CollectorRegistry, modes: dict[str, Merge]) -> list[Family]:
+def families(registry: CollectorRegistry | Collector, modes: dict[str, Merge]) -> list[Family]:
     """Return what `registry` holds now; `modes` names how gauges merge that are not added up."""
     found = []
     for metric in registry.collect():
         mode: Merge = modes.get(metric.name, "sum" if metric.type in GROWING or metric.type == "gauge" else "max")
         samples = {(each.name, tuple(sorted(each.labels.items()))): each.value for each in metric.samples}
-        found.append(
-            Family(name=metric.name, documentation=metric.documentation, type=metric.type, merge=mode, samples=samples)
+        family = Family(
+            name=metric.name, documentation=metric.documentation, type=metric.type, merge=mode, samples=samples
         )
+        for each in metric.samples:
+            if each.exemplar is not None and (trace_id := each.exemplar.labels.get("trace_id")):
+                key = each.name, tuple(sorted(each.labels.items()))
+                family.exemplars[key] = trace_id, each.exemplar.value, each.exemplar.timestamp or 0.0
+        found.append(family)
     return found
 
 
@@ -70,7 +83,14 @@ def merged(parts: Iterable[Iterable[Family]]) -> list[Family]:
 def encode(part: Iterable[Family]) -> list[Any]:
     """Return families as what JSON can hold."""
     return [
-        [each.name, each.documentation, each.type, each.merge, [[*key, value] for key, value in each.samples.items()]]
+        [
+            each.name,
+            each.documentation,
+            each.type,
+            each.merge,
+            [[*key, value] for key, value in each.samples.items()],
+            [[*key, *shown] for key, shown in each.exemplars.items()],
+        ]
         for each in part
     ]
 
@@ -87,8 +107,16 @@ def decode(document: Iterable[Any]) -> list[Family]:
                 (str(sample), tuple((str(label), str(text)) for label, text in labels)): float(value)
                 for sample, labels, value in samples
             },
+            exemplars={
+                (str(sample), tuple((str(label), str(text)) for label, text in labels)): (
+                    str(trace),
+                    float(value),
+                    float(at),
+                )
+                for sample, labels, trace, value, at in exemplars
+            },
         )
-        for name, documentation, kind, mode, samples in document
+        for name, documentation, kind, mode, samples, exemplars in document
     ]
 
 
@@ -107,7 +135,9 @@ class _Shown(Collector):
         for family in self._shown:
             metric = Metric(family.name, family.documentation, family.type)
             for (name, labels), value in family.samples.items():
-                metric.add_sample(name, dict(labels), value)
+                shown = family.exemplars.get((name, labels))
+                exemplar = None if shown is None else Exemplar({"trace_id": shown[0]}, *shown[1:])
+                metric.add_sample(name, dict(labels), value, exemplar=exemplar)
             yield metric
 
 

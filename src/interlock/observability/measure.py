@@ -1,11 +1,15 @@
 """Measuring calls: the seam by which meters see every outcome. A meter binds its children once, at start."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+from weakref import WeakSet
 
 from interlock.call import Call, Handler, Layer, Middleware, Outcome, Reply
 from interlock.contract.model import Operation
 from interlock.observability.tracing import Tracing, tracer_of
+
+if TYPE_CHECKING:
+    from interlock.observability.metrics import States  # prometheus_client costs time, and clients come here too
 
 Meter: TypeAlias = Callable[[Operation], Callable[[Outcome], None] | None]
 """Asked once per operation, at start, for what records its outcomes; None leaves the operation unmeasured."""
@@ -28,11 +32,13 @@ def metrics(meter: Meter) -> Layer:
     return layer
 
 
-def metrics_of_caller() -> Layer:
+def metrics_of_caller(target: str = "", states: "States | None" = None) -> Layer:
     """Have SENT calls recorded by the app that serves the call they are made for: `Tracing.sent` of its trace.
 
-    So a client need not know whose it is; its calls outside any served call are not measured. Behind `trace`.
+    So a client need not know whose it is; its calls outside any served call are not measured. Behind `trace`. `states`
+    are those of the client's breakers, which the same app shows under `target`.
     """
+    told: WeakSet[Tracing] = WeakSet()
 
     def layer(operation: Operation) -> Middleware:
         known: Tracing | None = None
@@ -44,6 +50,9 @@ def metrics_of_caller() -> Layer:
             if tracing is not known:
                 known = tracing
                 record = tracing.sent(operation) if tracing is not None and tracing.sent is not None else None
+                if tracing is not None and tracing.breakers is not None and states is not None and tracing not in told:
+                    told.add(tracing)
+                    tracing.breakers(target, states)
             if record is not None:
                 call.on_end(record)
             return proceed(call)

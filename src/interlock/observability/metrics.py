@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import logging
 import platform
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from time import time
+from typing import Any, TypeAlias, TypeVar
+from weakref import WeakMethod
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
 from interlock.call import Outcome
@@ -21,87 +22,26 @@ from interlock.contract.model import Operation
 from interlock.contract.rest_shape import success_status
 from interlock.errors import Error
 from interlock.observability.families import Family, Merge, families, merged, text
+from interlock.observability.readings import Ask, Readings
+from interlock.observability.series import AGES, BYTES, SECONDS, Counts, Read, Reading, Series, Table
 from interlock.observability.snapshots import Snapshots
 
 log = logging.getLogger("interlock.metrics")
 
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Upper bounds of the buckets, in seconds; the standard's thresholds (10, 50, 100, 500 ms, 2 s) are among them."""
+BOUNDS = SECONDS
 UNMATCHED = "unmatched"
 """The endpoint of whatever reached no operation, so that random paths make no series."""
 _VERBS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "GRPC", "CONNECT"))
 _RPC = frozenset(("GRPC", "CONNECT"))
 _LABELS = ("method", "endpoint")
-_EDGES = (*map(str, BOUNDS), "+Inf")
+_STATES = {"closed": 0.0, "half-open": 1.0, "open": 2.0}
 
+C = TypeVar("C", bound=Collector)
 Record: TypeAlias = Callable[[Outcome], None]
-Reading: TypeAlias = float | Mapping[tuple[str, ...], float]
-"""A gauge's value, or one for each combination of its labels' values."""
-
-
-class _Series:
-    """What is counted under one set of labels; `buckets` are not cumulative here."""
-
-    __slots__ = ("buckets", "counts", "sum")
-
-    def __init__(self) -> None:
-        self.buckets = [0] * len(_EDGES)
-        self.sum = 0.0
-        self.counts: dict[str, int] = {}
-
-    def add(self, seconds: float, status: str = "") -> None:
-        """Count one."""
-        self.buckets[bisect_left(BOUNDS, seconds)] += 1
-        self.sum += seconds
-        self.counts[status] = self.counts.get(status, 0) + 1
-
-
-class _Table(Collector):
-    """Series of one histogram and, where it has a name, the counter beside it."""
-
-    def __init__(self, histogram: tuple[str, str], counter: tuple[str, str] | None, labels: tuple[str, ...]) -> None:
-        self._histogram = histogram
-        self._counter = counter
-        self._labels = labels
-        self._series: dict[tuple[str, ...], _Series] = {}
-
-    def series(self, *values: str) -> _Series:
-        return self._series.setdefault(values, _Series())
-
-    def collect(self) -> Iterator[Metric]:
-        used = [(values, each) for values, each in self._series.items() if each.counts]
-        if self._counter is not None:
-            counter = CounterMetricFamily(*self._counter, labels=(*self._labels, "status"))
-            for values, each in used:
-                for status, count in each.counts.items():
-                    counter.add_metric((*values, status), count)
-            yield counter
-        histogram = HistogramMetricFamily(*self._histogram, labels=self._labels)
-        for values, each in used:
-            total, buckets = 0, []
-            for edge, count in zip(_EDGES, each.buckets, strict=True):
-                total += count
-                buckets.append((edge, float(total)))
-            histogram.add_metric(values, buckets, each.sum)
-        yield histogram
-
-
-class _Gauge(Collector):
-    """A number that is read when somebody asks."""
-
-    def __init__(self, name: str, documentation: str, labels: tuple[str, ...], read: Callable[[], Reading]) -> None:
-        self._name, self._documentation, self._labels, self._read = name, documentation, labels, read
-
-    def collect(self) -> Iterator[Metric]:
-        gauge = GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
-        try:
-            reading = self._read()
-        except Exception:
-            log.exception("the gauge %s can't be read", self._name)
-            return
-        for values, value in reading.items() if isinstance(reading, Mapping) else [((), reading)]:
-            gauge.add_metric(values, value)
-        yield gauge
+States: TypeAlias = Callable[[], Mapping[str, Any]]
+"""Tells the state of each breaker of one target, by RPC path; a state's `value` is `closed`, `half-open` or `open`."""
+_Bound: TypeAlias = tuple[Series, Series, Series, str]
+"""The durations and sizes of one method and endpoint, and the status of its success."""
 
 
 class _Build(Collector):
@@ -127,16 +67,35 @@ class Metrics:
         self._writing: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
         self._modes: dict[str, Merge] = {"process_start_time_seconds": "min"}
-        self._requests = self._table(
-            ("service_request_duration_seconds", "Time from a request's head to its reply's end."),
-            ("service_requests", "Requests served and events consumed, by outcome."),
-            _LABELS,
+        self.requests = self._add(
+            Table(
+                ("service_request_duration_seconds", "Time from a request's head to its reply's end."),
+                ("service_requests", "Requests served and events consumed, by outcome."),
+                _LABELS,
+            )
         )
-        self._external = self._table(
-            ("service_external_duration_seconds", "Time of calls to other services, with all attempts."),
-            ("service_external_requests", "Calls to other services, by outcome."),
-            _LABELS,
+        """What was served, by method and endpoint, and how it ended."""
+        self._received = self._sizes("service_request_size_bytes", "Messages of a request, encoded, uncompressed.")
+        self._replied = self._sizes("service_reply_size_bytes", "Messages of a reply, encoded, uncompressed.")
+        self._external = self._add(
+            Table(
+                ("service_external_duration_seconds", "Time of calls to other services, with all attempts."),
+                ("service_external_requests", "Calls to other services, by outcome."),
+                _LABELS,
+            )
         )
+        self._retries = self._add(Counts("service_retries", "Attempts after the first.", ("endpoint",)))
+        self._ages = self._add(
+            Table(
+                ("service_event_age_seconds", "Time from an event's publication to its end here."),
+                labels=("endpoint",),
+                bounds=AGES,
+            )
+        )
+        self._dead = self._add(Counts("service_dead_letters", "Events that were given up.", ("endpoint",)))
+        self._breakers: list[tuple[str, WeakMethod[States]]] = []
+        self.readings = Readings()
+        """What is true of the whole service, and asked for at the database or the broker."""
         self.database = self.timer("service_database_duration_seconds", "Time of database statements.")
         self.publish = self.timer("service_publish_duration_seconds", "Time until an event is stored or sent.")
         facts = {"service": service, "version": version, "python": platform.python_version()}
@@ -147,41 +106,101 @@ class Metrics:
 
     def served(self, operation: Operation) -> Record:
         """Measure SERVED calls of an operation: a `Meter`."""
-        rpc, connect = (self._requests.series(method, operation.path) for method in ("GRPC", "CONNECT"))
+        rpc, connect = (self._bound(method, operation.path, "OK") for method in ("GRPC", "CONNECT"))
         routes = {
-            id(each): (self._requests.series(each.verb, each.template.text), str(success_status(operation, each)))
+            id(each): self._bound(each.verb, each.template.text, str(success_status(operation, each)))
             for each in operation.http
         }
-        elsewhere = (self._requests.series("OTHER", UNMATCHED), "200")
+        elsewhere = self._bound("OTHER", UNMATCHED, "200")
 
         def record(outcome: Outcome) -> None:
             call, error = outcome.call, outcome.error
             if call.protocol == "rest":
                 binding = getattr(call.incoming, "binding", None)
-                series, status = routes.get(id(binding), elsewhere)
+                series, received, replied, status = routes.get(id(binding), elsewhere)
                 if error is not None:
                     status = str(error.http_status)
             else:
-                series = connect if call.protocol == "connect" else rpc
-                status = "OK" if error is None else error.code.name
-            series.add(outcome.duration, status)
+                series, received, replied, status = connect if call.protocol == "connect" else rpc
+                if error is not None:
+                    status = error.code.name
+            series.add(outcome.duration, status, call.trace)
+            if call.request_bytes:
+                received.add(call.request_bytes)
+            if call.reply_bytes:
+                replied.add(call.reply_bytes)
 
         return record
 
+    def _bound(self, method: str, endpoint: str, status: str) -> _Bound:
+        tables = (self.requests, self._received, self._replied)
+        series, received, replied = (each.series(method, endpoint) for each in tables)
+        return series, received, replied, status
+
     def consumed(self, operation: Operation) -> Record:
         """Measure CONSUMED calls: a `Meter`; the operation's name is the event's type."""
-        return _by_code(self._requests.series("EVENT", operation.name))
+        count, dead = _by_code(self.requests.series("EVENT", operation.name)), self._dead
+        ages = self._ages.series(operation.name)
+        dead.add(operation.name, by=0)  # an increase is seen only of what was there before
+
+        def record(outcome: Outcome) -> None:
+            count(outcome)
+            call = outcome.call
+            if (published := getattr(call.incoming, "published", None)) is not None:
+                ages.add(max(0.0, time() - published.timestamp()), "", call.trace)
+            if getattr(call.incoming, "buried", False):
+                dead.add(operation.name)
+
+        return record
 
     def sent(self, operation: Operation) -> Record:
         """Measure SENT calls: a `Meter`."""
-        return _by_code(self._external.series("GRPC", operation.path))
+        path, retries = operation.path, self._retries
+        retries.add(path, by=0)
+        grpc, connect = (_by_code(self._external.series(method, path)) for method in ("GRPC", "CONNECT"))
+
+        def record(outcome: Outcome) -> None:
+            call = outcome.call
+            (connect if call.protocol == "connect" else grpc)(outcome)
+            if call.attempts > 1:
+                retries.add(path, by=call.attempts - 1)
+
+        return record
+
+    def external(self, verb: str, target: str) -> Callable[[float, str], None]:
+        """Return what records seconds and status of calls to a service that has no contract here.
+
+        `target` is a name of your choice, not a URL of a request, so that series stay few.
+        """
+        return self._external.series(verb if verb in _VERBS else "OTHER", target).add
+
+    def breakers(self, target: str, states: States) -> None:
+        """Show the states of a client's breakers, a method, for as long as the client lives."""
+        if not self._breakers:
+            self.gauge(
+                "service_circuit_breaker_state",
+                "Circuit to a neighbour: 0 closed, 1 half-open, 2 open.",
+                self._circuits,
+                labels=("target", "endpoint"),
+                merge="max",
+            )
+        self._breakers = [each for each in self._breakers if each[1]() is not None]
+        self._breakers.append((target, WeakMethod(states)))
+
+    def _circuits(self) -> dict[tuple[str, ...], float]:
+        found: dict[tuple[str, ...], float] = {}
+        for target, reference in self._breakers:
+            states = reference()
+            for path, state in ({} if states is None else states()).items():
+                found[target, path] = max(_STATES.get(state.value, 0.0), found.get((target, path), 0.0))
+        return found
 
     def published(self, _operation: Operation) -> Record:
         """Time PUBLISHED calls: a `Meter`."""
         publish = self.publish
 
         def record(outcome: Outcome) -> None:
-            publish(outcome.duration)
+            publish(outcome.duration, "", outcome.call.trace)
 
         return record
 
@@ -189,11 +208,17 @@ class Metrics:
         """Count a request that reached no operation; `method` is the HTTP verb, or `GRPC` or `CONNECT`."""
         known = method if method in _VERBS else "OTHER"
         status = error.code.name if known in _RPC else str(error.http_status)
-        self._requests.series(known, UNMATCHED).add(seconds, status)
+        self.requests.series(known, UNMATCHED).add(seconds, status)
 
-    def timer(self, name: str, documentation: str) -> Callable[[float], None]:
+    def timer(self, name: str, documentation: str) -> Callable[..., None]:
         """Return what records seconds into a histogram of that name; ValueError if there is one already."""
-        return self._table((name, documentation), None, ()).series().add
+        return self._add(Table((name, documentation))).series().add
+
+    def counter(
+        self, name: str, documentation: str, read: Callable[[], Reading], *, labels: tuple[str, ...] = ()
+    ) -> None:
+        """Show a count that `read` gives when asked, kept elsewhere; it must only grow while the process lives."""
+        self.registry.register(Read(name, documentation, labels, read, CounterMetricFamily))
 
     def gauge(
         self,
@@ -206,12 +231,18 @@ class Metrics:
     ) -> None:
         """Show a number that `read` gives when asked; `merge` is how those of several workers become one."""
         self._modes[name] = merge
-        self.registry.register(_Gauge(name, documentation, labels, read))
+        self.registry.register(Read(name, documentation, labels, read))
 
-    def _table(self, *arguments: Any) -> _Table:
-        table = _Table(*arguments)
-        self.registry.register(table)
-        return table
+    def reading(self, name: str, documentation: str, ask: Ask, *, labels: tuple[str, ...] = ()) -> None:
+        """Show numbers of the whole service that `ask` gives, within a second, when somebody scrapes."""
+        self.readings.add(name, documentation, ask, labels)
+
+    def _sizes(self, name: str, documentation: str) -> Table:
+        return self._add(Table((name, documentation), labels=_LABELS, bounds=BYTES))
+
+    def _add(self, collector: C) -> C:
+        self.registry.register(collector)
+        return collector
 
     # --- showing ----------------------------------------------------------------------------------------------------
 
@@ -220,7 +251,11 @@ class Metrics:
         own = self._own()
         if self._shared is not None and self._writing is not None:
             own = merged([own, self._shared.others()])
-        return text(own, accept)
+        return text([*own, *families(self.readings, {})], accept)
+
+    async def refresh(self) -> None:
+        """Read what must be asked for elsewhere, so that `exposition` shows it."""
+        await self.readings.refresh()
 
     def _own(self) -> list[Family]:
         return families(self.registry, self._modes)
@@ -259,9 +294,9 @@ class Metrics:
             log.warning("the metrics of this worker can't be shared: %s", error)
 
 
-def _by_code(series: _Series) -> Record:
+def _by_code(series: Series) -> Record:
     def record(outcome: Outcome) -> None:
         error = outcome.error
-        series.add(outcome.duration, "OK" if error is None else error.code.name)
+        series.add(outcome.duration, "OK" if error is None else error.code.name, outcome.call.trace)
 
     return record

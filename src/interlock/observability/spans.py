@@ -9,7 +9,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from random import getrandbits
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
@@ -19,10 +20,11 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.sdk.version import __version__ as sdk_version
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from interlock.call import Call, Direction, Outcome, uuid7
+from interlock.call import Call, Direction, Outcome, TraceContext, uuid7
 from interlock.contract.rest_shape import success_status
 from interlock.errors import Code, Error
 from interlock.observability.export import OtlpExporter
+from interlock.observability.statements import summary
 from interlock.observability.tracing import Position
 
 LATE = 10
@@ -57,6 +59,7 @@ class Spans:
         *,
         queue: int,
         delay: float,
+        slow: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._resource = Resource({**_process(), **resource})
@@ -68,6 +71,7 @@ class Spans:
             max_export_batch_size=min(512, queue),
         )
         self._clock = clock
+        self._slow = slow or float("inf")
         self._second, self._late = 0, 0
         self.ended = self._ended
 
@@ -75,13 +79,14 @@ class Spans:
         position = outcome.call.trace
         if not isinstance(position, Position):
             return
-        if not position.sampled and not self._may_be_late(outcome.error):
+        if not position.sampled and not self._may_be_late(outcome):
             return
         self._processor.on_end(self._span(outcome, position))
 
-    def _may_be_late(self, error: Error | None) -> bool:
-        """Tell whether a call that was not sampled gets a span for its failure, which is worth one."""
-        if error is None or error.code not in _WORTH_A_SPAN:
+    def _may_be_late(self, outcome: Outcome) -> bool:
+        """Tell whether a call that was not sampled gets a span for its failure or slowness, if that is worth one."""
+        error = outcome.error
+        if (error is None or error.code not in _WORTH_A_SPAN) and not self._is_slow(outcome):
             return False
         second = int(self._clock())
         if second != self._second:
@@ -89,11 +94,42 @@ class Spans:
         self._late += 1
         return self._late <= LATE
 
+    def _is_slow(self, outcome: Outcome) -> bool:
+        kind = outcome.call.operation.kind
+        return outcome.duration >= self._slow and not (kind.client_streams or kind.server_streams)
+
+    def stated(self, parent: TraceContext, seconds: float, system: str, statement: object) -> None:
+        """Queue the span of a database statement below `parent` (semantic conventions, "database client spans")."""
+        verb, target = summary(statement)
+        told = f"{verb} {target}".strip() or system
+        attributes: dict[str, str] = {"db.system.name": system, "db.query.summary": told}
+        if verb:
+            attributes["db.operation.name"] = verb
+        if target:
+            attributes["db.collection.name"] = target
+        trace_id, ended = int(parent.trace_id, 16), time.time_ns()
+        self._processor.on_end(
+            ReadableSpan(
+                name=told,
+                context=SpanContext(trace_id, getrandbits(64) or 1, False, _SAMPLED),
+                parent=SpanContext(trace_id, int(parent.span_id, 16), False, _SAMPLED),
+                resource=self._resource,
+                attributes=attributes,
+                kind=SpanKind.CLIENT,
+                status=_UNSET,
+                start_time=ended - int(seconds * 1e9),
+                end_time=ended,
+                instrumentation_scope=_SCOPE,
+            )
+        )
+
     def _span(self, outcome: Outcome, position: Position) -> ReadableSpan:
         call, error = outcome.call, outcome.error
         name, attributes = _described(call, error)
         if position.attempt:
             attributes["interlock.attempt"] = call.attempts
+        if position.facts:
+            attributes.update(position.facts)
         ended = time.time_ns()
         trace_id = int(position.trace_id, 16)
         parent = None
@@ -106,7 +142,7 @@ class Spans:
             parent=parent,
             resource=self._resource,
             attributes=attributes,
-            events=() if error is None else (_exception(error, ended),),
+            events=tuple(_events(position, error, ended)),
             kind=_KINDS[call.direction],
             status=_status(call, error),
             start_time=ended - int(outcome.duration * 1e9),
@@ -144,7 +180,7 @@ async def _in_daemon(work: Callable[[], Any], limit: float) -> bool:
     return True
 
 
-def _process() -> dict[str, str | int]:
+def _process() -> dict[str, str | int | float | bool]:
     return {
         "service.instance.id": uuid7(),
         "host.name": socket.gethostname(),
@@ -156,9 +192,9 @@ def _process() -> dict[str, str | int]:
     }
 
 
-def _described(call: Call, error: Error | None) -> tuple[str, dict[str, str | int]]:
+def _described(call: Call, error: Error | None) -> tuple[str, dict[str, str | int | float | bool]]:
     """Return the span's name and attributes, by what the call is."""
-    attributes: dict[str, str | int] = {"interlock.request_id": call.request_id}
+    attributes: dict[str, str | int | float | bool] = {"interlock.request_id": call.request_id}
     if call.direction in (Direction.CONSUMED, Direction.PUBLISHED):
         name = _messaging(call, error, attributes)
     elif call.protocol == "rest":
@@ -172,7 +208,7 @@ def _described(call: Call, error: Error | None) -> tuple[str, dict[str, str | in
     return name, attributes
 
 
-def _rpc(call: Call, error: Error | None, attributes: dict[str, str | int]) -> str:
+def _rpc(call: Call, error: Error | None, attributes: dict[str, str | int | float | bool]) -> str:
     operation, code = call.operation, Code.OK if error is None else error.code
     method = f"{operation.service}/{operation.name}"
     attributes["rpc.system.name"] = _SYSTEMS.get(call.protocol, "grpc")
@@ -185,7 +221,7 @@ def _rpc(call: Call, error: Error | None, attributes: dict[str, str | int]) -> s
     return method
 
 
-def _http(call: Call, error: Error | None, attributes: dict[str, str | int]) -> str:
+def _http(call: Call, error: Error | None, attributes: dict[str, str | int | float | bool]) -> str:
     binding = getattr(call.incoming, "binding", None)
     verb, route = (binding.verb, str(binding.template)) if binding is not None else ("HTTP", call.operation.path)
     attributes["http.request.method"] = verb
@@ -199,7 +235,7 @@ def _http(call: Call, error: Error | None, attributes: dict[str, str | int]) -> 
     return f"{verb} {route}"
 
 
-def _messaging(call: Call, error: Error | None, attributes: dict[str, str | int]) -> str:
+def _messaging(call: Call, error: Error | None, attributes: dict[str, str | int | float | bool]) -> str:
     verb, kind = ("process", "process") if call.direction is Direction.CONSUMED else ("publish", "send")
     destination = call.operation.name
     attributes["messaging.system"] = "interlock" if call.protocol in ("", "event") else call.protocol
@@ -222,6 +258,15 @@ def _status(call: Call, error: Error | None) -> Status:
         if not blamed:
             return _UNSET
     return Status(StatusCode.ERROR, f"{error.reason}: {error.message}" if error.message else error.reason)
+
+
+def _events(position: Position, error: Error | None, ended: int) -> Iterator[Event]:
+    for name, facts, at in position.notes or ():
+        yield Event(name, facts, timestamp=at)
+    if error is not None:
+        if error.event:
+            yield Event(error.event, timestamp=ended)
+        yield _exception(error, ended)
 
 
 def _exception(error: Error, at: int) -> Event:

@@ -6,9 +6,10 @@ through a bounded queue to a collector over OTLP/HTTP (`export.py`); no call eve
 """
 
 import re
-from collections.abc import Awaitable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from random import getrandbits
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from interlock.call import Call, Direction, Handler, Layer, Middleware, Reply, TraceContext, current_call
 from interlock.contract.model import Operation
@@ -16,6 +17,7 @@ from interlock.metadata import Metadata
 
 if TYPE_CHECKING:
     from interlock.observability.measure import Meter
+    from interlock.observability.metrics import States
     from interlock.observability.spans import Spans
 
 HEADER = "traceparent"
@@ -41,10 +43,16 @@ def parse(header: bytes) -> TraceContext | None:
     return TraceContext(text[3:35], text[36:52], text[54] in _ODD)
 
 
+Note: TypeAlias = tuple[str, Mapping[str, str | int], int]
+"""An event of a span: its name, attributes, and when (epoch nanoseconds)."""
+NOTES = 32
+"""Events that one span holds."""
+
+
 class Position(TraceContext):
     """Where a call stands, with what its own span needs: the parent's span id (empty for a root), who traces it."""
 
-    __slots__ = ("attempt", "parent_id", "tracing")
+    __slots__ = ("attempt", "facts", "notes", "parent_id", "tracing")
 
     # a frozen dataclass sets its fields five times slower, which is half of what a call that is not sampled costs
     __setattr__ = object.__setattr__
@@ -57,6 +65,15 @@ class Position(TraceContext):
         self.parent_id = parent_id
         self.tracing = tracing
         self.attempt = False
+        self.facts: dict[str, str | int | float | bool] | None = None
+        self.notes: list[Note] | None = None
+
+    def note(self, name: str, **facts: str | int) -> None:
+        """Note an event of the call, for its span; the first few count."""
+        if self.notes is None:
+            self.notes = []
+        if len(self.notes) < NOTES:
+            self.notes.append((name, facts, time.time_ns()))
 
 
 class Tracing:
@@ -67,7 +84,9 @@ class Tracing:
     that came from a caller keeps the caller's decision, unless `heeds_callers` is off (at an edge whom anybody may
     call, so that nobody can have every call recorded). `headers` go with each export and may hold credentials. At most
     `queue` spans wait for the collector, more are dropped. `sent` measures the calls that are made while one of ours
-    is served (see `metrics_of_caller`). Belongs to one event loop.
+    is served. A call of `slow` seconds or more (0: never) is recorded though it was not sampled, as those are that
+    failed by the service's fault; a few each second. `breakers` shows the circuits of the clients (see
+    `metrics_of_caller`). Belongs to one event loop.
     """
 
     def __init__(
@@ -83,6 +102,8 @@ class Tracing:
         queue: int = 2048,
         delay: float = 1.0,
         sent: "Meter | None" = None,
+        breakers: "Callable[[str, States], None] | None" = None,
+        slow: float = 0.0,
     ) -> None:
         if not 0.0 <= ratio <= 1.0:
             raise ValueError(f"ratio must lie between 0 and 1, not {ratio}")
@@ -90,6 +111,8 @@ class Tracing:
         self.endpoint = endpoint or None
         self.ratio = ratio
         self.sent = sent
+        self.breakers = breakers
+        self._slow = slow
         self._least = round((1.0 - ratio) * (1 << 56))  # consistent with other samplers by trace id: the high end is in
         self._heeds_callers = heeds_callers
         self._resource = {
@@ -111,7 +134,7 @@ class Tracing:
 
         exporter = OtlpExporter(self.endpoint, headers=self._headers)
         resource = {name: value for name, value in self._resource.items() if value}
-        self._spans = Spans(resource, exporter, queue=self._queue, delay=self._delay)
+        self._spans = Spans(resource, exporter, queue=self._queue, delay=self._delay, slow=self._slow)
 
     async def flush(self, limit: float = 5.0) -> None:
         """Export what waits, for `limit` seconds at most."""
@@ -156,10 +179,17 @@ class Tracing:
     def tries(self, call: Call, parent: TraceContext) -> None:
         """Begin a child of a sampled call for one of its attempts."""
         if self._spans is not None:
+            if call.attempts > 1 and isinstance(parent, Position):
+                parent.note("retry", **{"interlock.attempt": call.attempts})
             position = call.trace = child(parent, self)
             position.attempt = True
             hand_on(position, call.metadata)
             call.on_end(self._spans.ended)
+
+    def stated(self, parent: TraceContext, seconds: float, system: str, statement: object) -> None:
+        """Record a database statement of a sampled call, which took `seconds` until now."""
+        if self._spans is not None:
+            self._spans.stated(parent, seconds, system, statement)
 
     def _root(self) -> Position:
         bits = getrandbits(192)

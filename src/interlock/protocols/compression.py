@@ -81,7 +81,8 @@ def _zstd_unsized(decompressor: "ZstdDecompressor", data: bytes, limit: int) -> 
 def _brotli_compressed(message: bytes) -> bytes:
     import brotli  # noqa: PLC0415 - an extra, loaded when somebody uses it
 
-    return brotli.compress(message, quality=4)
+    compressed: bytes = brotli.compress(message, quality=4)
+    return compressed
 
 
 def _brotli_inflated(data: bytes, limit: int) -> bytes:

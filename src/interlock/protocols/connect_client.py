@@ -65,6 +65,8 @@ class ConnectTransport:
     `max_bytes` bounds a message both ways, decompressed. Belongs to the event loop of its first call.
     """
 
+    protocol = "connect"
+
     def __init__(
         self,
         url: str,
@@ -204,11 +206,11 @@ async def _sent(transport: ConnectTransport, pool: Pool, call: Call, request: ht
 def _failed(failed: httpx2.HTTPError) -> Error:
     unsent = isinstance(failed, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
     if unsent:
-        error: Error = Unavailable(f"no connection could be made: {failed or type(failed).__name__}")
+        error: Error = Unavailable(f"no connection could be made: {str(failed) or type(failed).__name__}")
     elif isinstance(failed, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol):
         error = Internal(f"the request can't be sent over HTTP: {failed}")
     else:
-        error = Unavailable(f"the connection broke before the reply was whole: {failed or type(failed).__name__}")
+        error = Unavailable(f"the connection broke before the reply was whole: {str(failed) or type(failed).__name__}")
     error.unsent = unsent
     return received(error)
 

@@ -83,6 +83,7 @@ class ConnectUnary:
         """Take the message of the reply."""
         assert self.codec is not None  # noqa: S101 - `open` has read it
         data = self.codec.encode(message)
+        self.call.reply_bytes = len(data)
         if len(data) > self.limits.reply_bytes:
             raise TooLarge(f"the reply of {len(data)} bytes is larger than the limit of {self.limits.reply_bytes}")
         if len(data) < THRESHOLD:
@@ -116,10 +117,11 @@ class ConnectUnary:
 class _Query:
     """The request of a GET, whole in its query."""
 
-    __slots__ = ("_codec", "_compression", "_data", "_limits", "_type")
+    __slots__ = ("_call", "_codec", "_compression", "_data", "_limits", "_type")
 
     def __init__(self, data: bytes, call: Call, limits: Limits, compression: Compression | None, codec: Codec) -> None:
         self._data = data
+        self._call = call
         self._type = call.operation.request_type
         self._limits = limits
         self._compression = compression
@@ -136,6 +138,7 @@ class _Query:
             raise TooLarge(f"the message is larger than the limit of {limit} bytes")
         if self._compression is not None and data:
             data = self._compression.inflate(data, limit)
+        self._call.request_bytes = len(data)
         return self._codec.decode(self._type, data, self._limits.json_depth)
 
     def messages(self) -> AsyncIterator[Message[Any]]:
@@ -146,14 +149,13 @@ class _Query:
 class _Body(_Query):
     """The request of a POST, read from ASGI when `decode` asks."""
 
-    __slots__ = ("_call", "_receive")
+    __slots__ = ("_receive",)
 
     def __init__(
         self, receive: Receive, call: Call, limits: Limits, compression: Compression | None, codec: Codec
     ) -> None:
         super().__init__(b"", call, limits, compression, codec)
         self._receive = receive
-        self._call = call
 
     async def message(self) -> Message[Any]:
         """Return the one request, see `Incoming`; no more than its limit is read."""

@@ -58,7 +58,9 @@ class Cors:
 
     async def _preflight(self, granted: list[tuple[bytes, bytes]], metadata: Metadata, send: Send) -> None:
         if not granted:
-            error = PermissionDenied("scripts of this origin may not call; the setting cors_origins names those that may")
+            error = PermissionDenied(
+                "scripts of this origin may not call; the setting cors_origins names those that may"
+            )
             request_id = unmatched(metadata, "rest", error, lambda _: None).request_id
             status, headers, body = error_response(error, request_id)
             headers.append(_PREFLIGHT)

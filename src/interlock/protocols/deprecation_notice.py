@@ -17,7 +17,7 @@ log = logging.getLogger("interlock.deprecation")
 LOOK_EVERY = 60.0
 """Seconds between two replies of an operation that are looked at; the first one always is."""
 
-_LINK = re.compile(r'<([^>]*)>\s*((?:;[^,<]*)*)')
+_LINK = re.compile(r"<([^>]*)>\s*((?:;[^,<]*)*)")
 _told: set[str] = set()
 
 
@@ -65,7 +65,7 @@ def told(path: str, given: str, headers: Metadata) -> str:
 
 
 def _structured(value: str) -> str:
-    """Return the day of a structured date (`@1735689600`, RFC 9651 §3.3.7); an older form is shown where it is a date."""
+    """Return the day of a structured date (`@1735689600`, RFC 9651 §3.3.7); an older form where it is a date."""
     try:
         if value.startswith("@"):
             return datetime.fromtimestamp(int(value[1:20]), UTC).date().isoformat()

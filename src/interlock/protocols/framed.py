@@ -79,6 +79,7 @@ class FramedIncoming:
 
     def decode(self, data: bytes) -> Message[Any]:
         """Decode one message; INTERNAL if it is broken."""
+        self._call.request_bytes += len(data)
         try:
             return self._type.from_binary(data)
         except Exception as broken:
@@ -140,6 +141,7 @@ class FramedExchange:
 
     def _framed(self, message: Message[Any]) -> bytes:
         data = self.encode(message)
+        self.call.reply_bytes += len(data)
         if len(data) > self.limits.reply_bytes:
             raise TooLarge(f"the reply of {len(data)} bytes is larger than the limit of {self.limits.reply_bytes}")
         if self.compression is not None and len(data) >= THRESHOLD:

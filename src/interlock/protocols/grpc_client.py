@@ -6,6 +6,7 @@ A failed call raises the typed error with its details. A channel belongs to the 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,21 @@ def _read(path: Path | str | None) -> bytes | None:
 
 
 class GrpcTransport:
-    """Transport to `target` (`host:port`, or any name that gRPC resolves) over `connections` separate connections."""
+    """Transport to `target` (`host:port`, or any name that gRPC resolves) over `connections` separate connections.
+
+    `connect` bounds how long connecting may take, TLS and HTTP/2's greeting included.
+    """
+
+    protocol = "grpc"
 
     def __init__(
-        self, target: str, *, tls: Tls | None = None, connections: int = 1, max_bytes: int = 4 * 1024 * 1024
+        self,
+        target: str,
+        *,
+        tls: Tls | None = None,
+        connections: int = 1,
+        max_bytes: int = 4 * 1024 * 1024,
+        connect: timedelta = timedelta(seconds=30),
     ) -> None:
         if connections < 1:
             raise ValueError("connections must be at least 1")
@@ -57,6 +69,7 @@ class GrpcTransport:
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", max_bytes),
             ("grpc.primary_user_agent", "interlock"),
+            ("grpc.min_reconnect_backoff_ms", int(connect.total_seconds() * 1000)),  # its name for: time to connect
             ("grpc.initial_reconnect_backoff_ms", 250),  # a neighbour that is back is found soon, not after two minutes
             ("grpc.max_reconnect_backoff_ms", 3000),
         ]

@@ -25,6 +25,8 @@ GRACE = 0.2
 class InProcess:
     """Transport to the endpoints of an app in this process; `find` returns the endpoint at an RPC path, or None."""
 
+    protocol = "in-process"
+
     def __init__(self, find: Callable[[str], Endpoint | None], in_flight: InFlight, limits: Limits) -> None:
         self._find = find
         self._in_flight = in_flight

@@ -1,4 +1,4 @@
-"""Paths of field masks in parts: fields, and keys of maps, which stand in backticks where they are no words (AIP-161)."""
+"""Paths of field masks in parts: fields, and keys of maps, in backticks where they are no words (AIP-161)."""
 
 import re
 

@@ -79,7 +79,10 @@ async def read_body(call: Call, receive: Receive, limit: int, known: tuple[bytes
         body = await _whole(call, body, receive, limit)
     if len(body) > limit:
         raise TooLarge(f"the body is larger than the limit of {limit} bytes")
-    return body if compression is None else compression.inflate(body, limit)
+    if compression is not None:
+        body = compression.inflate(body, limit)
+    call.request_bytes = len(body)
+    return body
 
 
 async def _next(call: Call, receive: Receive) -> tuple[bytes, bool]:

@@ -73,7 +73,7 @@ def _weight(parameters: list[bytes]) -> float:
 
 
 def entity_tags(value: bytes, name: str) -> frozenset[bytes]:
-    """Return the entity tags of an `If-Match` or `If-None-Match` as they stand there, or `ANY`; else InvalidArgument."""
+    """Return the entity tags of `If-Match` or `If-None-Match` as they stand there, or `ANY`; else InvalidArgument."""
     if value.strip() == b"*":
         return ANY
     tags: set[bytes] = set()

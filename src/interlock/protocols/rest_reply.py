@@ -106,6 +106,7 @@ class ReplyWriter:
             headers.append(_JSON)
             body = self._body(reply, request_id)
             compressible = True
+        call.reply_bytes = len(body)
         if compressible and len(body) >= THRESHOLD:
             headers.append(_VARY_ENCODING)
             compression = accepted(call.metadata.header(b"accept-encoding"))
@@ -164,7 +165,7 @@ class FileWriter:
         Internal for what is no media type or too large, NotAcceptable where a GET's Accept excludes it.
         """
         if self._field is not None:
-            reply = reply[self._field] if self._field in reply else None
+            reply = reply[self._field] if self._field in reply else None  # noqa: SIM401 - a message has no get
         kind, data = (reply.content_type, reply.data) if reply is not None else ("", b"")
         kind = kind or "application/octet-stream"
         if not _MEDIA_TYPE.match(kind):

@@ -172,6 +172,7 @@ class RestIncoming:
         scope: Scope,
         receive: Receive,
         segments: list[str],
+        *,
         departures: Departures,
     ) -> None:
         self._binder = binder

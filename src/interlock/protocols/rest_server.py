@@ -4,14 +4,15 @@ Routing, binding and replies are derived from the contract; the handler is the s
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from protobuf import Message
 
-from interlock.call import Call, Outcome, Peer
-from interlock.errors import Error, MethodNotAllowed, NotAcceptable, RouteNotFound
+from interlock.call import Call, Cancellation, Outcome, Peer
+from interlock.errors import Cancelled, Error, MethodNotAllowed, NotAcceptable, RouteNotFound
 from interlock.metadata import Metadata
 from interlock.protocols.departure import Departures
 from interlock.protocols.grpc_wire import parse_timeout
@@ -95,17 +96,18 @@ class RestServer:
         if found is None and verb == "HEAD":
             found = self._router.find("GET", path)
         if found is None:
-            await self._without_route(verb, path, metadata, scope, receive, send)
+            await self._without_route(path, metadata, scope, receive, send)
             return
         route = found.target
         call = Call(route.endpoint.operation, metadata, peer=Peer(scope), protocol="rest", task=asyncio.current_task())
-        exchange = _Exchange(call, found, scope, receive, send, self._limits, self._departures)
+        exchange = _Exchange(call, found, scope, receive, send, limits=self._limits, departures=self._departures)
         await serve(route.endpoint, call, exchange, self._in_flight)
         self._departures.forget(call)
+        if call.cancellation is Cancellation.CLIENT_GONE:
+            await exchange.close()
 
-    async def _without_route(
-        self, verb: str, path: str, metadata: Metadata, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _without_route(self, path: str, metadata: Metadata, scope: Scope, receive: Receive, send: Send) -> None:
+        verb = scope["method"]
         allowed = self._router.methods(None if verb == "OPTIONS" and path == "*" else path)
         if verb == "OPTIONS" and allowed:
             allow = (b"allow", ", ".join(allowed).encode())
@@ -142,6 +144,7 @@ class _Exchange:
         scope: Scope,
         receive: Receive,
         send: Send,
+        *,
         limits: Limits,
         departures: Departures,
     ) -> None:
@@ -160,7 +163,7 @@ class _Exchange:
         """Read the head."""
         call, route = self._call, self._found.target
         call.incoming = self._incoming = RestIncoming(
-            route.binder, call, self._scope, self._receive, self._found.segments, self._departures
+            route.binder, call, self._scope, self._receive, self._found.segments, departures=self._departures
         )
         metadata = call.metadata
         timeout = metadata.header(b"grpc-timeout")
@@ -194,6 +197,11 @@ class _Exchange:
             return File(writer.file)
         return Events(writer) if self._media == EVENTS else Lines(writer)
 
+    async def close(self) -> None:
+        """Complete the response of a caller who is gone: some servers log what is left open."""
+        with contextlib.suppress(Exception):
+            await self.send_end(Cancelled("the caller gave up"))
+
     async def send_end(self, error: Error | None) -> None:
         """Send the response, or the end of the stream, or the error."""
         stream, call = self._stream, self._call
@@ -201,7 +209,8 @@ class _Exchange:
             await stream.end(error)
         elif error is not None:
             response = error_response(error, call.request_id, [*call.head, *call.tail])
-            follows = not self._incoming.read and may_follow(call.metadata, self._scope)
+            gone = call.cancellation is Cancellation.CLIENT_GONE
+            follows = not gone and not self._incoming.read and may_follow(call.metadata, self._scope)
             await _send_refusal(response, follows, self._scope, self._receive, self._send)
         elif self._response is not None:
             response = self._response

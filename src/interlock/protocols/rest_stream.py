@@ -29,11 +29,11 @@ class Form(Protocol):
         """Return what the form says in the head, once the first message is known."""
         ...
 
-    def part(self, call: Call, message: Message[Any]) -> bytes:
+    def part(self, call: Call, message: Message[Any], /) -> bytes:
         """Return one message."""
         ...
 
-    def end(self, call: Call, error: Error | None) -> bytes | None:
+    def end(self, call: Call, error: Error | None, /) -> bytes | None:
         """Return what stands at the end, None where a failure can't be told but by cutting the body off."""
         ...
 
@@ -50,7 +50,7 @@ class Lines:
         """See `Form`."""
         return [(b"content-type", LINES), _VARY]
 
-    def part(self, call: Call, message: Message[Any]) -> bytes:
+    def part(self, _call: Call, message: Message[Any]) -> bytes:
         """See `Form`."""
         return self._writer.data(message) + b"\n"
 
@@ -75,7 +75,7 @@ class Events:
         """See `Form`."""
         return [(b"content-type", EVENTS), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), _VARY]
 
-    def part(self, call: Call, message: Message[Any]) -> bytes:
+    def part(self, _call: Call, message: Message[Any]) -> bytes:
         """See `Form`."""
         self._count += 1
         return b"id: %d\ndata: %s\n\n" % (self._count, self._writer.data(message))
@@ -108,7 +108,7 @@ class File:
             self._known, self._kind = True, kind
         return data
 
-    def end(self, call: Call, error: Error | None) -> bytes | None:
+    def end(self, _call: Call, error: Error | None) -> bytes | None:
         """See `Form`."""
         return b"" if error is None else None
 
@@ -136,7 +136,9 @@ class Stream:
             async with closing(messages):
                 async for message in messages:
                     call.touched = monotonic()
-                    await self._write(form.part(call, message))
+                    part = form.part(call, message)
+                    call.reply_bytes += len(part)
+                    await self._write(part)
         finally:
             self._over = True
             if beating is not None and not self._writing.locked():  # else it ends once it has written

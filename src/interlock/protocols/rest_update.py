@@ -88,12 +88,12 @@ def _kept(message: DescMessage, value: dict[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, inner in value.items():
         field = known.get(key)
+        kept[key] = inner
         if field is not None and isinstance(inner, dict):
             if isinstance(field.value, DescFieldValueMap):
-                inner = {name: each for name, each in inner.items() if each is not None or _takes_null(field)}
+                kept[key] = {name: each for name, each in inner.items() if each is not None or _takes_null(field)}
             elif (nested := plain_message_of(field)) is not None:
-                inner = _kept(nested, inner)
-        kept[key] = inner
+                kept[key] = _kept(nested, inner)
     return kept
 
 

@@ -1,13 +1,14 @@
 """All RPC protocols on one port: a request to an operation's path goes to its front by content type."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, TypeAlias
 
-from interlock.call import Outcome
+from interlock.call import Outcome, current_call
 from interlock.errors import Error, MethodNotAllowed, RouteNotFound, UnsupportedMediaType
 from interlock.metadata import Metadata
 from interlock.protocols import connect_server, grpc_server, grpc_web
 from interlock.protocols.connect_server import ConnectServer, is_connect, takes_get, types_for
+from interlock.protocols.departure import Departures
 from interlock.protocols.grpc_server import GrpcServer
 from interlock.protocols.grpc_web import GrpcWebServer
 from interlock.protocols.json_mistakes import shown
@@ -31,6 +32,7 @@ class RpcServer:
         self._grpc = GrpcServer(in_flight, limits)
         self._grpc_web = GrpcWebServer(in_flight, limits)
         self._connect = ConnectServer(in_flight, limits)
+        self._departures = Departures()
 
     def __call__(self, metadata: Metadata, scope: Scope, receive: Receive, send: Send) -> Awaitable[None] | None:
         """Return what serves a request, or None for one that is not RPC's."""
@@ -51,6 +53,7 @@ class RpcServer:
         self, endpoint: Endpoint, metadata: Metadata, scope: Scope, receive: Receive, send: Send
     ) -> Awaitable[None]:
         content_type = media_type(metadata.header(b"content-type") or b"")
+        receive = self._watching(receive)
         if content_type in _GRPC_WEB:
             return self._grpc_web(endpoint, metadata, scope, receive, send)
         if content_type in _GRPC:
@@ -60,6 +63,19 @@ class RpcServer:
             return self._wrong_type(endpoint, metadata, scope, send)
         serve = self._connect.stream if content_type in connect_server.STREAM_TYPES else self._connect.unary
         return serve(endpoint, metadata, scope, receive, send, codec=codec)
+
+    def _watching(self, receive: Receive) -> Receive:
+        """Return `receive`, which has the caller looked after once the request is read whole."""
+
+        async def watched() -> MutableMapping[str, Any]:
+            event = await receive()
+            if event["type"] == "http.request" and not event.get("more_body"):
+                call = current_call.get()
+                self._departures.watch(call, receive)
+                call.on_end(lambda _: self._departures.forget(call))
+            return event
+
+        return watched
 
     def _elsewhere(self, content_type: bytes, metadata: Metadata, scope: Scope, send: Send) -> Awaitable[None] | None:
         grpc = content_type.startswith(b"application/grpc")

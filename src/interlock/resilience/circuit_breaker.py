@@ -197,6 +197,7 @@ class CircuitOpen(Unavailable):
     """The call was not sent: the circuit to its target is open; `retry_after` says when it is worth trying."""
 
     unsent = True
+    event = "circuit_open"
 
 
 _FAILURES = frozenset((Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.DATA_LOSS, Code.UNKNOWN))
@@ -231,7 +232,7 @@ class Breakers:
         on_change: OnChange | None = None,
     ) -> None:
         self._policy = policy
-        self._target = target
+        self.target = target
         self._clock = clock
         self._on_change = on_change
         self._by_path: dict[str, CircuitBreaker] = {}
@@ -241,7 +242,7 @@ class Breakers:
         breaker = self._by_path.get(operation.path)
         if breaker is None:
             breaker = CircuitBreaker(
-                self._policy, self._clock, name=f"{self._target}{operation.path}", on_change=self._on_change
+                self._policy, self._clock, name=f"{self.target}{operation.path}", on_change=self._on_change
             )
             self._by_path[operation.path] = breaker
         return breaker

@@ -47,7 +47,7 @@ class Algorithm:
 
     def private(self, pem: bytes, kid: str) -> Key:
         """Return the private key in `pem`; ValueError or JoseError if it is none of this family."""
-        return _KINDS[self.kty].import_key(pem, {"kid": kid, "alg": self.name, "use": "sig"})
+        return _KINDS[self.kty].import_key(pem, {"kid": kid, "use": "sig"})
 
     def generate(self, bits: int = SMALLEST_BITS) -> Key:
         """Return a fresh key; `bits` counts for RSA alone."""

@@ -63,7 +63,9 @@ class Renewed(Generic[T]):
         """Fetch another one now, for this one was refused; not twice in 10 s: then the one there may be newer."""
         if self._now() >= self._next_refresh:
             self._next_refresh = self._now() + PAUSE
-            await asyncio.shield(self._begin())
+            _ = self._begin()
+        if self._renewing is not None:
+            await asyncio.shield(self._renewing)
 
     def _begin(self) -> "asyncio.Task[None]":
         if self._renewing is None:

@@ -98,10 +98,10 @@ class Hangups:
         self._arm()
 
     def _search(self) -> None:
-        for name in os.listdir(_DESCRIPTORS):
-            peer = _peer_of(int(name))
+        for each in _DESCRIPTORS.iterdir():
+            peer = _peer_of(int(each.name))
             if peer is not None and peer in self._waiting:
-                self._found[peer] = int(name)
+                self._found[peer] = int(each.name)
 
 
 async def _read(receive: Receive) -> MutableMapping[str, Any]:

@@ -1,6 +1,7 @@
 """The RabbitMQ server that tests use: that at INTERLOCK_TEST_RABBITMQ, or the one of this machine."""
 
 import os
+from importlib.util import find_spec
 
 from interlock.call import uuid7
 from interlock.testing.servers import NoServer, answers
@@ -13,10 +14,8 @@ VANISHES = 300
 
 def rabbitmq_server() -> str:
     """Return a URL with names of its own, which vanish some minutes after the test; NoServer tells how to start one."""
-    try:
-        import aio_pika  # noqa: F401, PLC0415 - an extra
-    except ImportError:
-        raise NoServer("`pip install interlock[rabbitmq]`") from None
+    if find_spec("aio_pika") is None:
+        raise NoServer("`pip install interlock[rabbitmq]`")
     url = os.environ.get("INTERLOCK_TEST_RABBITMQ", "")
     if not url and answers(*PLACE):
         url = f"amqp://guest:guest@{PLACE[0]}:{PLACE[1]}/"

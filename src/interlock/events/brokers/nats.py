@@ -6,14 +6,13 @@ redeliveries, and the dead letters.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
-from interlock.events.broker import PARTITIONS, BrokerUnavailable, DeadLetter, Features
+from interlock.events.broker import PARTITIONS, BrokerUnavailable, DeadLetter, Features, in_waves
 from interlock.events.envelope import (
     EVENT_BYTES,
     Envelope,
@@ -32,9 +31,13 @@ except ImportError as missing:
     raise ImportError("the broker nats:// needs its client: pip install interlock[nats]") from missing
 
 from interlock.events.brokers.nats_member import Member
+from interlock.events.brokers.nats_requests import Request, Requests
 from interlock.events.brokers.nats_streams import Streams, durable
 
 _LETTER = "interlock-"
+
+_AT_ONCE = 500
+"""Events that are with the server at a time, unconfirmed."""
 
 
 class NatsBroker:
@@ -62,6 +65,7 @@ class NatsBroker:
         self._timeout = timeout
         self._client: Client | None = None
         self._js: JetStreamContext | None = None
+        self._requests: Requests | None = None
         self._members: set[Member] = set()
 
     async def start(self) -> None:
@@ -85,6 +89,8 @@ class NatsBroker:
                         2,
                         10,
                     )
+                    self._requests = Requests(client, self._timeout)
+                    await self._requests.start()
                     self._js = client.jetstream(timeout=self._timeout)
                     self.id = await self.streams.make(self._js)
         except BaseException as failed:
@@ -112,15 +118,10 @@ class NatsBroker:
 
     async def publish(self, envelopes: Sequence[Envelope], *, group: str = "") -> None:
         """Store events in waves: side by side those of different keys, one behind the other those of one key."""
-        queues: dict[str, list[Envelope]] = defaultdict(list)
-        for each in envelopes:
-            queues[each.partition_key].append(each)
-        for number in range(max(map(len, queues.values()), default=0)):
-            wave = [queue[number] for queue in queues.values() if number < len(queue)]
-            sent = await asyncio.gather(*(self._publish(each, group) for each in wave), return_exceptions=True)
-            for failed in sent:
-                if failed is not None:
-                    raise failed
+        with self.reaching():
+            for wave in in_waves(envelopes):
+                for start in range(0, len(wave), _AT_ONCE):
+                    await self.requests.store([self._message(each, group) for each in wave[start : start + _AT_ONCE]])
 
     async def subscribe(self, group: str, types: Collection[str]) -> Member:
         """Join `group`: take what is free of its partitions now, and its share as others give theirs up."""
@@ -188,6 +189,13 @@ class NatsBroker:
             raise self._away("it is not started")
         return self._client
 
+    @property
+    def requests(self) -> Requests:
+        """Requests under way; BrokerUnavailable before `start` and after `stop`."""
+        if self._requests is None or self._client is None:
+            raise self._away("it is not started")
+        return self._requests
+
     def left(self, member: Member) -> None:
         """Note that a member has closed."""
         self._members.discard(member)
@@ -204,12 +212,10 @@ class NatsBroker:
                 raise
             raise self._away(str(failed) or type(failed).__name__) from failed
 
-    async def _publish(self, envelope: Envelope, group: str) -> None:
-        subject = self.streams.event(envelope, group)
+    def _message(self, envelope: Envelope, group: str) -> Request:
         known_as = f"{envelope.id}/{group}/{envelope.replays}" if group else envelope.id
         headers = to_headers(envelope) | {"Nats-Msg-Id": quote(known_as)}
-        with self.reaching():
-            await self.js.publish(subject, envelope.data, headers=headers)
+        return self.streams.event(envelope, group), envelope.data, headers
 
     async def _lag(self, group: str, partition: int, types: Collection[str]) -> int:
         try:

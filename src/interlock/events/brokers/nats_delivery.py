@@ -82,7 +82,7 @@ class NatsDelivery:
     async def ack(self) -> None:
         """Settle it, and wait for the server to say so."""
         reply = self._item.token.message.reply
-        await self._reach(self._member.broker.client.request(reply, b"+ACK", timeout=5.0))
+        await self._reach(self._member.broker.requests.ask_one(reply, b"+ACK"))
         self._lane.settle(self._item)
         self._roomier()
 

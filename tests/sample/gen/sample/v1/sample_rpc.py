@@ -43,6 +43,7 @@ from .sample_pb import (
 
 ECHO = Rpc("/sample.v1.SampleService/Echo", Kind.UNARY, EchoRequest, EchoResponse)
 WHISPER = Rpc("/sample.v1.SampleService/Whisper", Kind.UNARY, EchoRequest, EchoResponse)
+ECHO_FORMERLY = Rpc("/sample.v1.SampleService/EchoFormerly", Kind.UNARY, EchoRequest, EchoResponse)
 FAIL = Rpc("/sample.v1.SampleService/Fail", Kind.UNARY, FailRequest, FailResponse)
 SLOW = Rpc("/sample.v1.SampleService/Slow", Kind.UNARY, SlowRequest, SlowResponse)
 BLOB = Rpc("/sample.v1.SampleService/Blob", Kind.UNARY, BlobRequest, BlobResponse)
@@ -59,6 +60,7 @@ SAMPLE_SERVICE = ServiceStub(
     {
         "echo": ECHO,
         "whisper": WHISPER,
+        "echo_formerly": ECHO_FORMERLY,
         "fail": FAIL,
         "slow": SLOW,
         "blob": BLOB,
@@ -88,6 +90,10 @@ class SampleService(ABC):
     @abstractmethod
     async def whisper(self, request: EchoRequest, call: Call) -> EchoResponse:
         """Answers with what it was asked, to callers who hold a permission."""
+
+    @abstractmethod
+    async def echo_formerly(self, request: EchoRequest, call: Call) -> EchoResponse:
+        """Answers with what it was asked, as it did before there was Echo."""
 
     @abstractmethod
     async def fail(self, request: FailRequest, call: Call) -> FailResponse:
@@ -207,6 +213,54 @@ class SampleServiceClient(Client):
         """Answers with what it was asked, to callers who hold a permission."""
         return await self._unary(
             WHISPER,
+            pick(
+                _request,
+                EchoRequest(
+                    text=text,
+                    items=items,
+                    labels=labels,
+                    data=data,
+                    volume=volume,
+                    place=place,
+                    number=number,
+                    at=at,
+                    tags=tags,
+                    target=target,
+                    ratio=ratio,
+                    loud=loud,
+                    pause=pause,
+                    secret=secret,
+                    stock=stock,
+                    big=big,
+                ),
+            ),
+        )
+
+    async def echo_formerly(
+        self,
+        _request: EchoRequest | None = None,
+        /,
+        *,
+        text: str = "",
+        items: list[Item] | None = None,
+        labels: dict[str, str] | None = None,
+        data: bytes = b"",
+        volume: Volume | None = None,
+        place: Place | None = None,
+        number: int | None = None,
+        at: Timestamp | None = None,
+        tags: list[str] | None = None,
+        target: Oneof[Literal["person"], str] | Oneof[Literal["room"], int] | None = None,
+        ratio: float = 0,
+        loud: bool = False,
+        pause: Duration | None = None,
+        secret: str = "",
+        stock: dict[str, Item] | None = None,
+        big: int = 0,
+    ) -> EchoResponse:
+        """Answers with what it was asked, as it did before there was Echo."""
+        return await self._unary(
+            ECHO_FORMERLY,
             pick(
                 _request,
                 EchoRequest(
