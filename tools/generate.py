@@ -24,7 +24,7 @@ from interlock.cli.settings import markdown
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "src/interlock/contract/protos"
 BUNDLED = ROOT / "src/interlock/contract/gen"
-PROJECTS = ("examples/shop", "tests/sample", "tests/conformance")
+PROJECTS = ("examples/shop", "tests/sample", "tests/conformance", "tests/ledger")
 
 
 def reflection_v1() -> bytes:

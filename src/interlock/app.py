@@ -1,6 +1,7 @@
 """An `App` makes one ASGI application of handlers: routes to the protocol fronts, chains composed once, a lifecycle."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from interlock.assembly import TOKENS, assemble, token_endpoint
 from interlock.call import Cancellation, Handler, compose
 from interlock.contract.asyncapi import asyncapi_json
 from interlock.contract.builtin import operations_of
+from interlock.contract.describe import describe
 from interlock.contract.effective import effective_together
 from interlock.contract.gen.grpc.health.v1 import health_pb
 from interlock.contract.gen.grpc.reflection.v1 import reflection_pb
@@ -19,28 +21,31 @@ from interlock.contract.model import Contract, Operation, Service
 from interlock.contract.openapi import Credentials, openapi_json
 from interlock.contract.stub import Image, ServiceStub
 from interlock.defaults import Placed, insert, served
-from interlock.errors import RouteNotFound
+from interlock.errors import Error
 from interlock.events.subscriptions import subscriptions
 from interlock.handlers import bind
 from interlock.messaging import Messaging
 from interlock.metadata import Metadata
+from interlock.observability.admin import PERMISSION, Admin
 from interlock.observability.health import Check, Health, HealthService
 from interlock.observability.logging import AccessLog
 from interlock.observability.measure import Meter
+from interlock.observability.metrics import Metrics
 from interlock.observability.refusals import Refusals
 from interlock.observability.tracing import Tracing
-from interlock.pages import PROBES, Pages, answer
+from interlock.operations import Operations
+from interlock.pages import Pages
 from interlock.protocols.cors import Cors
 from interlock.protocols.heads import HeadLimit, refuse_rpc
 from interlock.protocols.in_process import InProcess
 from interlock.protocols.reflection import Index, ReflectionService
 from interlock.protocols.rest_server import RestServer
-from interlock.protocols.rest_server import refuse as refuse_rest
 from interlock.protocols.rpc_server import RpcServer
 from interlock.protocols.serving import Endpoint, InFlight, Limits, Receive, Scope, Send
 from interlock.security.access import Roles
 from interlock.security.headers import secured
 from interlock.security.jwks import JwksPage
+from interlock.security.refused import CredentialRefused
 
 if TYPE_CHECKING:
     from interlock.data.database import Database
@@ -135,6 +140,8 @@ class App:
         self._front = Cors(self._route, settings.cors_origins) if settings.cors_origins else self._route
         keys = JwksPage(settings.keys / "jwks.json")
         self._pages = Pages(self.health, self.openapi, self.asyncapi, keys, docs=settings.docs_in_force)
+        self.admin = Admin(self.health, self._parts.access_log, self._described, self._overview)
+        self._operations_port = Operations(self._pages, self._parts.metrics, self.admin, self._may_administer)
         self._openapi: bytes | None = None
         self._asyncapi: bytes | None = None
         self._tokens = token_endpoint(settings, self._parts.api_keys)
@@ -241,21 +248,29 @@ class App:
         else:
             await self._rest(scope, receive, secured(send, page=False, tls=scope.get("scheme") == "https"))
 
-    async def operations(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """Serve the operations port: `/livez`, `/readyz` (`/health`), `/metrics`."""
-        if scope["type"] != "http":
-            return
-        metadata = Metadata.from_raw(scope["headers"])
-        reads = scope["method"] in ("GET", "HEAD")
-        if scope["path"] in PROBES and reads:
-            await self._pages(scope, send, details=True)
-        elif scope["path"] == "/metrics" and reads:
-            await self._parts.metrics.refresh()
-            kind, body = self._parts.metrics.exposition(metadata.get("accept") or "")
-            await answer(scope, send, 200, body, kind)
-        else:
-            error = RouteNotFound(f"the operations port answers GET {', '.join(sorted(PROBES))} and /metrics")
-            await refuse_rest(error, metadata, send)
+    async def operations(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the operations port: `/livez`, `/readyz` (`/health`), `/metrics`, `/admin`."""
+        if scope["type"] == "http":
+            await self._operations_port(scope, receive, send)
+
+    async def _may_administer(self, authorization: bytes) -> bool:
+        """Tell whether a token is that of somebody whose roles hold the permission."""
+        verifier = self._parts.verifier
+        if verifier is None or not authorization:
+            return False
+        try:
+            principal = verifier.known(authorization) or await verifier.verify(authorization)
+        except (CredentialRefused, Error):
+            return False
+        return not principal.roles.isdisjoint(self._parts.roles.granting(PERMISSION))
+
+    def _described(self) -> dict[str, Any]:
+        return {"contracts": [describe(each) for each in self._contracts.values()]}
+
+    def _overview(self) -> dict[str, Any]:
+        names = [each.name for each in self.services]
+        environment = self.settings.environment
+        return {"services": names, "environment": environment, "calls_in_flight": len(self.in_flight.calls)}
 
     def openapi(self) -> bytes:
         """Return the OpenAPI 3.1 document of all services."""
@@ -313,6 +328,7 @@ class App:
 
     def _starting(self) -> list[Hook]:
         parts = self._parts
+        logging.getLogger().addHandler(self.admin.errors)
         own: list[Hook] = [parts.tracing.start, parts.metrics.start]
         if parts.verifier is not None and not all(each.unauthenticated for each in self._operations()):
             own.append(parts.verifier.start)  # it tells where there are no keys, which concerns nobody else
@@ -329,7 +345,7 @@ class App:
 
     def _stopping(self) -> list[Hook]:
         parts = self._parts
-        own: list[Hook] = [parts.metrics.stop, parts.tracing.stop]
+        own: list[Hook] = [parts.limiter.close, parts.metrics.stop, parts.tracing.stop]
         if parts.verifier is not None:
             own.insert(0, parts.verifier.close)
         if parts.api_keys is not None:
@@ -362,6 +378,7 @@ class App:
                 await hook()
             except Exception as error:
                 failed = failed or error
+        logging.getLogger().removeHandler(self.admin.errors)
         if self._parts.access_log is not None:
             self._parts.access_log.flush()
         if failed is not None:
@@ -379,6 +396,11 @@ class App:
     def database(self) -> "Database | None":
         """The database it was given."""
         return self._parts.database
+
+    @property
+    def metrics(self) -> Metrics:
+        """Its metrics; a user's own of prometheus_client join with `registry=app.metrics.registry`."""
+        return self._parts.metrics
 
     @property
     def broker(self) -> "Broker | None":

@@ -1,18 +1,22 @@
 """What an app is made of, built from its settings: the parts that its layers share."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from protovalidate import Validator
 
 from interlock.call import Principal
 from interlock.defaults import Parts
-from interlock.observability.logging import AccessLog, wants_json
+from interlock.observability.cloudwatch import CloudWatch
+from interlock.observability.line_writer import LineWriter
+from interlock.observability.logging import AccessLog, dropped_lines, wants_json
 from interlock.observability.measure import Meter
 from interlock.observability.metrics import Metrics
-from interlock.observability.snapshots import shared
+from interlock.observability.snapshots import DIRECTORY, shared
 from interlock.observability.stores import observe_database
 from interlock.observability.tracing import Tracing
 from interlock.resilience.deadline import Wheel
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from interlock.data.database import Database
     from interlock.data.idempotency import StoredAnswers
     from interlock.data.purge import Purge
+    from interlock.resilience.redis_limit import RedisCounts
     from interlock.security.api_keys import AccountStore, ApiKeys
     from interlock.security.mutual_tls import CertificateIdentities
     from interlock.security.token_endpoint import TokenEndpoint
@@ -49,6 +54,11 @@ def assemble(
     """Build the parts of the app called `name`; what is given replaces what the settings say."""
     roles = roles if roles is not None else load_roles(settings.roles)
     metrics = Metrics(name, shared=shared(name))
+    lost = "Log lines that had no room while the log was slow."
+    metrics.counter("service_log_lines_dropped", lost, dropped_lines)
+    if settings.cloudwatch:
+        period = settings.cloudwatch.total_seconds()
+        metrics.cloudwatch = CloudWatch(name, metrics.requests, LineWriter(sys.stdout).write, period=period)
     answers = _answers(database)
     tracing = tracing if tracing is not None else _tracing(name, settings, metrics)
     if database is not None:
@@ -67,7 +77,7 @@ def assemble(
         api_keys=_api_keys(database, settings),
         roles=roles,
         acting=Principal(subject=settings.service_name or name, roles=frozenset(settings.service_roles)),
-        limiter=Limiter(workers=settings.workers),
+        limiter=_limiter(name, settings, metrics),
         answers=answers,
         database=database,
         purge=_purge(database, answers),
@@ -97,6 +107,28 @@ def _shedder(settings: "Settings", metrics: Metrics) -> Shedder | None:
     counted = "Calls refused because the service was overloaded."
     metrics.counter("service_requests_shed", counted, lambda: _by_endpoint(shedder.refused), labels=("endpoint",))
     return shedder
+
+
+def _limiter(name: str, settings: "Settings", metrics: Metrics) -> Limiter:
+    directory = os.environ.get(DIRECTORY)
+    limiter = Limiter(
+        workers=settings.workers,
+        by=settings.rate_limit_by,
+        shared=Path(directory) / f"{quote(name, safe='')}.limits" if directory else None,
+        redis=_redis(settings),
+    )
+    text = "Highest share of its rate limit that any caller has used lately."
+    metrics.gauge("service_rate_limit_used_ratio", text, limiter.used, labels=("endpoint",), merge="max")
+    return limiter
+
+
+def _redis(settings: "Settings") -> "RedisCounts | None":
+    url = settings.rate_limit_redis.get_secret_value()
+    if not url:
+        return None
+    from interlock.resilience.redis_limit import RedisCounts  # noqa: PLC0415 - where limits hold across hosts
+
+    return RedisCounts(url, closed=settings.rate_limit_without_redis == "closed")
 
 
 def _by_endpoint(counts: Mapping[str, int]) -> dict[tuple[str, ...], float]:
@@ -199,5 +231,6 @@ def _access_log(wanted: AccessLog | bool, settings: "Settings") -> AccessLog | N
     if isinstance(wanted, bool):
         quiet = settings.log_level in ("warning", "error")
         json_lines = wants_json(settings.log_format, sys.stderr)
-        return AccessLog(json_lines=json_lines, failures_only=quiet) if wanted else None
+        share = settings.log_successes
+        return AccessLog(json_lines=json_lines, failures_only=quiet, successes=share) if wanted else None
     return wanted

@@ -26,9 +26,11 @@ from interlock.protocols.deprecation_notice import Notice
 from interlock.protocols.serving import closing
 from interlock.resilience.budget import RetryBudget
 from interlock.resilience.circuit_breaker import BreakerPolicy, Breakers
+from interlock.resilience.concurrency import Bulkhead, BulkheadPolicy
 from interlock.resilience.retry import RetryPolicy
 from interlock.resilience.sent_deadline import late_wheel
 from interlock.security.credentials import Credentials, forwarded
+from interlock.security.edge import may_travel
 
 if TYPE_CHECKING:
     from typing import Self
@@ -100,9 +102,10 @@ class Client:
     `target` decides the transport: `host:port` for gRPC, `http://…` or `https://…` for Connect, an `App` for calls
     without sockets, or any `Transport`. `tls` (an `interlock.Tls`) secures the connections; `connections` opens several
     for gRPC to spread load over, `connect` (`ConnectOptions`) says how Connect is spoken. `credentials` are shown with
-    every call; left out, the token of the caller that is being served travels on. `retries` and `breaker` replace the
-    default policies. `layers` are placed by name (`after`, `before`) in the stack of SENT calls. Use as `async with`,
-    or `close()` it. A client belongs to the event loop that first used it.
+    every call; left out, the token of the caller that is being served travels on. `retries`, `breaker` and `bulkhead`
+    replace the default policies. `layers` are placed by name (`after`, `before`) in the stack of SENT calls. `hands_on`
+    names the metadata of a served call that its calls take along; nothing else does. Use as `async with`, or `close()`
+    it. A client belongs to the event loop that first used it.
     """
 
     service: ClassVar[ServiceStub]
@@ -117,7 +120,9 @@ class Client:
         connect: "ConnectOptions | None" = None,
         retries: RetryPolicy | None = None,
         breaker: BreakerPolicy | None = None,
+        bulkhead: BulkheadPolicy | None = None,
         layers: Iterable[Placed] = (),
+        hands_on: Iterable[str] = (),
     ) -> None:
         name = target if isinstance(target, str) else type(target).__name__
         stack = sent(
@@ -125,11 +130,13 @@ class Client:
             retries=retries or RetryPolicy(),
             budget=RetryBudget(),
             breakers=Breakers(breaker or BreakerPolicy(), target=name),
+            bulkhead=Bulkhead(bulkhead or BulkheadPolicy(), name),
             shown=credentials or forwarded(),
         )
         self._channel = _Channel(self.service, _transport(target, tls, connections, connect), insert(stack, layers))
         self._timeout: float | None = None
         self._metadata: tuple[tuple[str, str | bytes], ...] = ()
+        self._hands_on = may_travel(hands_on)
 
     def using(
         self,
@@ -188,6 +195,8 @@ class Client:
             call._request_id = parent.request_id
             if "x-request-id" not in call.metadata:
                 call.metadata.add("x-request-id", parent.request_id)
+            if self._hands_on:
+                call.metadata.extend(Metadata.from_raw([p for p in parent.metadata.raw if p[0] in self._hands_on]))
         if bound.notice.due():
             call.wants_metadata = True
         return call, bound

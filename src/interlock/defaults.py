@@ -19,6 +19,7 @@ from interlock.observability.metrics import Metrics
 from interlock.observability.tracing import Tracing, attempt, trace
 from interlock.protocols.decode import decode, validate
 from interlock.resilience.circuit_breaker import Breakers, circuit_breaker
+from interlock.resilience.concurrency import Bulkhead, concurrency
 from interlock.resilience.deadline import Wheel, deadline
 from interlock.resilience.idempotency import idempotency, idempotency_key
 from interlock.resilience.rate_limit import Limiter, rate_limit
@@ -150,7 +151,13 @@ def published(parts: Parts) -> list[Layer]:
 
 
 def sent(
-    *, wheel: Wheel, retries: RetryPolicy, budget: "RetryBudget", breakers: Breakers, shown: Credentials
+    *,
+    wheel: Wheel,
+    retries: RetryPolicy,
+    budget: "RetryBudget",
+    breakers: Breakers,
+    bulkhead: Bulkhead,
+    shown: Credentials,
 ) -> list[Named]:
     """Return the stack of SENT calls; what stands behind `retry` runs once an attempt."""
     return [
@@ -165,6 +172,8 @@ def sent(
         Named("span", attempt()),
         # inside retry: it judges attempts
         Named("breaker", circuit_breaker(breakers)),
+        # behind the breaker, so that nobody queues for a circuit that is open
+        Named("concurrency", concurrency(bulkhead)),
         # innermost: each attempt shows a credential that is fresh then; a refused one is renewed once here
         Named("credentials", credentials(shown)),
     ]

@@ -69,6 +69,7 @@ def _names(value: object) -> object:
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 """Several names: "a,b"."""
 
+
 def _origins(value: object) -> object:
     from interlock.protocols.cors import check_origin  # noqa: PLC0415 - only where origins are named
 
@@ -185,6 +186,13 @@ class Settings(BaseSettings):
         default="auto", description="json, pretty, or auto: pretty on a terminal, else json."
     )
 
+    log_successes: float = Field(
+        default=1.0, ge=0, le=1, description="Share of the calls that succeeded which are logged; failures always are."
+    )
+    cloudwatch: Duration = Field(
+        default=timedelta(), description="How often metrics are written to stdout for CloudWatch, as EMF; 0: never."
+    )
+
     tls_certificate: Path | None = Field(
         default=None, description="PEM certificate chain; with tls_key it switches TLS on."
     )
@@ -241,6 +249,16 @@ class Settings(BaseSettings):
     shed_delay: Duration = Field(
         default=timedelta(milliseconds=100),
         description="How long calls may wait for a busy event loop before some are refused; 0: for ever.",
+    )
+    rate_limit_by: Literal["principal", "key", "address"] = Field(
+        default="principal", description="Who has a rate limit: a principal, each of its API keys, or an address."
+    )
+    rate_limit_redis: SecretStr = Field(
+        default=SecretStr(""), description="Redis that keeps limits across hosts (redis://host:6379/0); empty: none."
+    )
+    rate_limit_without_redis: Literal["open", "closed"] = Field(
+        default="open",
+        description="While Redis is away: each host keeps the limits by itself (open), or refuses limited calls.",
     )
     known_callers: Names = Field(
         default=(), description="Services that are counted by name as callers of what is deprecated; the rest is other."

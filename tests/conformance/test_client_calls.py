@@ -138,13 +138,8 @@ async def _called(client: ConformanceServiceClient, kind: str, requests: Sequenc
 
 
 def every(*kinds: str, case: str = "") -> pytest.MarkDecorator:
-    """Parametrize by protocol and kind; over Connect our client has no full duplex (docs/conformance.md)."""
-    values = [
-        pytest.param(protocol, kind, id=f"{protocol}-{kind}{case}")
-        for protocol in PROTOCOLS
-        for kind in kinds
-        if (protocol, kind) != ("connect", FULL)
-    ]
+    """Parametrize by protocol and kind."""
+    values = [pytest.param(protocol, kind, id=f"{protocol}-{kind}{case}") for protocol in PROTOCOLS for kind in kinds]
     return pytest.mark.parametrize("protocol, kind", values)
 
 
@@ -318,7 +313,6 @@ FAILING = [
         pytest.param(protocol, kind, responses, id=f"{protocol}-{kind}{case}")
         for protocol in PROTOCOLS
         for kind, responses, case in FAILING
-        if (protocol, kind) != ("connect", FULL)
     ],
 )
 async def test_errors_with_duplicate_metadata(

@@ -174,6 +174,18 @@ MISTAKES = {
         "message L {\nmessage M {\nInner inner = 1 [(interlock.v1.field).sortable = true];  // here\n}\n}",
         "M.inner is sortable, but it is a message (Inner)",
     ),
+    "attribute of traces with a wrong name": (
+        'message L {\nstring m = 1 [(interlock.v1.field).trace_attribute = "Order Id"];  // here\n}',
+        "L.m is shown in traces as 'Order Id', which is no attribute's name",
+    ),
+    "attribute of traces that is sensitive": (
+        'message L {\nstring m = 1 [(interlock.v1.field) = {sensitive: true trace_attribute: "a"}];  // here\n}',
+        "L.m is sensitive, and shown in traces",
+    ),
+    "attribute of traces that is a message": (
+        'message L {\nmessage M {}\nM m = 1 [(interlock.v1.field).trace_attribute = "a"];  // here\n}',
+        "L.m is shown in traces, but it is a message (M)",
+    ),
     "what the compiler finds": (
         "message L {\nNowhere n = 1;  // here\n}",
         "cannot find `Nowhere` in this scope",

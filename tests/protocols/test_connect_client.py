@@ -1,10 +1,12 @@
 """Connect's client side: connectrpc's server at the other end, pools, TLS, neighbours that misbehave."""
 
+import ast
 import asyncio
 import gc
 import json
 import socket
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -424,17 +426,29 @@ async def test_what_the_requests_raise_is_what_the_caller_gets(foreign: Foreign)
         assert (await client.echo(text="on")).text == "on"
 
 
-async def test_a_talk_in_turns_is_told_that_it_can_not_be(foreign: Foreign) -> None:
-    """Requests that wait for replies end at the deadline, and the error says what to use instead."""
-    answered = asyncio.Event()
+async def test_the_engine_is_loaded_with_the_client() -> None:
+    """A first call imports nothing of the HTTP engine: that would take its time from the deadline."""
+    code = """
+import asyncio, sys
+from tests.conformance.raw_http import raw_http, response
+from tests.sample.gen.sample.v1.sample_rpc import SampleServiceClient
 
-    async def turns() -> AsyncIterator[ChatRequest]:
-        yield ChatRequest(text="hello")
-        await answered.wait()
+async def main():
+    async with raw_http(response(200, (("content-type", "application/proto"),))) as peer:
+        async with SampleServiceClient(peer.url) as client:
+            before = set(sys.modules)
+            await client.echo()
+            print(sorted(name for name in set(sys.modules) - before if not name.startswith("interlock.")))
 
-    async with connectrpc_server(foreign) as url, SampleServiceClient(url) as client:
-        with pytest.raises(DeadlineExceeded, match="for full duplex use gRPC"):
-            [each async for each in client.using(timeout=0.3).chat(turns())]
+asyncio.run(main())
+"""
+    ran = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    told, _ = await ran.communicate()
+    imported = ast.literal_eval(told.decode())
+    engine = ("httpx2", "httpcore2", "h11", "h2", "hpack", "anyio", "ssl", "certifi")
+    assert [name for name in imported if name.split(".")[0] in engine] == []
 
 
 # --- sizes ----------------------------------------------------------------------------------------------------------

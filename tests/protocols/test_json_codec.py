@@ -124,12 +124,30 @@ def wrong(data: bytes | Any, name: str = "Kitchen", root: str = "") -> dict[str,
         ({"int32_valeu": 1}, "int32_valeu", "is unknown; did you mean 'int32_value'?"),
         ({"nested": {"xyzzy": 1}}, "nested.xyzzy", "is unknown"),
         ({"paid": {"units": True}}, "paid.units", "must be an integer of 64 bits"),
+        ({"status": 2**31}, "status", "must be one of STATUS_UNSPECIFIED, OPEN, CLOSED"),
+        ({"children": [{}, {"status": -(2**31) - 1}]}, "children[1].status", "must be one of STATUS_UNSPECIFIED"),
+        ({"red": "a", "blue": 1}, "blue", "can't be set beside red"),
+        ({"children": [{"blue": 1, "paid": {}}]}, "children[0].paid", "can't be set beside blue"),
+        (b'{"red": "a", "bl\\u0075e": 1}', "blue", "can't be set beside red"),
     ],
 )
 def test_a_mistake_is_told_with_its_path(value: Any, field: str, says: str) -> None:
     (found,) = wrong(value).items()
     assert found[0] == field
     assert found[1].startswith(says)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"status": 2**31 - 1},
+        {"status": -(2**31)},
+        {"red": "a", "blue": None},
+        {"red": "blue", "string_value": "9" * 10},
+    ],
+)
+def test_what_only_looks_like_a_mistake_is_taken(value: Any) -> None:
+    assert from_json(message("Kitchen"), json.dumps(value).encode(), depth=100).to_binary()
 
 
 def test_all_mistakes_are_told_at_once_but_no_more_than_32() -> None:

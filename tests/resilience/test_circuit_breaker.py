@@ -204,6 +204,14 @@ def test_which_codes_count(code: Code) -> None:
     assert result_of(received(error_class(code)("x"))) is expected
 
 
+@pytest.mark.parametrize("code", FAILURES)
+def test_a_final_error_blames_somebody_behind_the_callee(code: Code) -> None:
+    """What the callee passes on as final (pushback -1) opens no breaker above it."""
+    error = received(error_class(code)("a service behind this one failed"))
+    error.final = True
+    assert result_of(error) is Result.IGNORED
+
+
 def test_what_came_from_no_callee_says_nothing() -> None:
     """OK is a success; an exception on our side and a deadline that had passed before are neither."""
     late = DeadlineExceeded("too late")
@@ -330,3 +338,32 @@ async def test_it_stands_between_client_and_app() -> None:
             await client.fail()
         assert (await client.echo(text="still there")).text == "still there"
     assert breakers.of(SAMPLE_SERVICE.operation(ECHO)).state is State.CLOSED
+
+
+def test_calls_that_succeed_too_slowly_open_it_too() -> None:
+    """At the slow rate it opens; a slow probe opens it again; without the rule slow calls are just successes."""
+    clock = ManualClock()
+    policy = BreakerPolicy(minimum_calls=10, slow=timedelta(seconds=1), slow_rate=0.5, probes=1)
+    breaker, careless = CircuitBreaker(policy, clock), CircuitBreaker(BreakerPolicy(minimum_calls=10), clock)
+    for each in (breaker, careless):
+        for number in range(10):
+            ticket = each.enter()
+            assert ticket is not None
+            each.leave(ticket, Result.SUCCESS, 2.0 if number % 2 else 0.1)
+    assert (breaker.state, careless.state) == (State.OPEN, State.CLOSED)
+    clock.now += 10
+    ticket = breaker.enter()
+    assert ticket is not None
+    breaker.leave(ticket, Result.SUCCESS, 1.5)
+    assert breaker.state is State.OPEN
+    with pytest.raises(ValueError, match="slow_rate"):
+        BreakerPolicy(slow_rate=0)
+
+
+def test_a_change_of_state_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The log names target, operation and both states."""
+    breaker = Breakers(counting(max_failures=1), target="orders:8080").of(operation())
+    ticket = breaker.enter()
+    assert ticket is not None
+    breaker.leave(ticket, Result.FAILURE)
+    assert [each.message for each in caplog.records] == [f"circuit {breaker.name}: open, was closed"]

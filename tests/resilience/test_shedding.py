@@ -86,7 +86,7 @@ def test_a_neighbour_that_stays_slow_becomes_the_new_normal() -> None:
     assert limit.limit == 8
     load.run(PROBE_AFTER + 1, 8, 0.2, shed=True)
     load.run(2, 8, 0.2, shed=True)
-    assert load.baseline.expected == pytest.approx(0.2)
+    assert load.baseline.expected > 0.1
     assert limit.limit > 8
 
 

@@ -122,6 +122,34 @@ def test_a_handler_asks_for_more() -> None:
         authorize(Call(WHISPERING), "orders:read", ROLES)
 
 
+async def test_a_handler_asks_who_owns_it() -> None:
+    """One call, with the roles the call came in by: the owner may, who holds the permission may, nobody else."""
+
+    async def handler(call: Call) -> Reply:
+        authorize(call, "orders:refund", owner="ada")
+        return EchoResponse()
+
+    chain = compose([access(ROLES)], WHISPERING, handler)
+    for subject, role, may in (
+        ("ada", "whisperer", True),
+        ("bob", "whisperer", False),
+        ("bob", "root", True),
+        ("", "whisperer", False),
+    ):
+        call = Call(WHISPERING, principal=Principal(subject=subject, roles=frozenset([role])))
+        if may:
+            await chain(call)
+        else:
+            with pytest.raises(PermissionDenied, match="orders:refund"):
+                await chain(call)
+    stray = Call(WHISPERING, principal=Principal(subject="bob"))
+    with pytest.raises(RuntimeError, match="hand the roles over"):
+        authorize(stray, "orders:refund")
+    nobodys = Call(WHISPERING, principal=Principal(subject=""))
+    with pytest.raises(PermissionDenied):
+        authorize(nobodys, "orders:refund", ROLES, owner="")
+
+
 def test_it_tells_why() -> None:
     """Each decision is explained in a sentence that names what granted it, or who would be."""
     assert why(ROLES, "sampler", WHISPERING) == (
@@ -139,14 +167,68 @@ def test_it_tells_why() -> None:
         why(ROLES, "boss", WHISPERING)
 
 
-def test_roles_are_read_from_toml_and_json(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("roles: {clerk: [orders:read], clerk: []}", "twice"),
+        ("roles: &a {clerk: [orders:read]}\ncertificates: *a", "aliases"),
+        ("roles: !!python/object/apply:os.system [exit]", "could not determine a constructor"),
+        ("roles: {clerk: orders:read}", r'clerk = \["…"\]'),
+        ("roles: {1: [orders:read]}", "quote it: 1"),
+        ("roles: {yes: [orders:read]}", "quote it: True"),
+        ("roles: [", "cannot be read"),
+        ("- roles", r"must have a table \[roles\]"),
+        ("", r"must have a table \[roles\]"),
+        ("[" * 5000, "cannot be read"),
+        ("a: !!binary x", "cannot be read"),
+    ],
+)
+def test_a_mistake_in_yaml_is_named(tmp_path: Path, text: str, says: str) -> None:
+    """Nothing of YAML that could mean two things, or make objects, is taken."""
+    path = tmp_path / "roles.yaml"
+    path.write_text(text)
+    with pytest.raises(RolesError, match=says) as raised:
+        load_roles(path)
+    assert str(path) in str(raised.value)
+
+
+async def test_privileged_calls_are_audited(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A permission that the file lists leaves a structured line for each call it lets through; so do refusals."""
+    path = tmp_path / "roles.yaml"
+    path.write_text("roles: {root: ['*'], idle: []}\nprivileged: ['sample:*']\n")
+    roles = load_roles(path)
+
+    async def answer(_call: Call) -> Reply:
+        return EchoResponse()
+
+    chain = compose([access(roles)], WHISPERING, answer)
+    with caplog.at_level("INFO", "interlock.audit"):
+        await chain(Call(WHISPERING, principal=Principal(subject="ada", issuer="corp", roles=frozenset(["root"]))))
+        with pytest.raises(PermissionDenied):
+            await chain(Call(WHISPERING, principal=Principal(subject="bob", roles=frozenset(["idle"]))))
+    told = [
+        (record.__dict__["audit"], record.__dict__["principal"], record.__dict__["operation"])
+        for record in caplog.records
+    ]
+    path_of = "/sample.v1.SampleService/Whisper"
+    assert told == [("privileged", "ada", path_of), ("refused", "bob", path_of)]
+    caplog.clear()
+    chain = compose([access(replace(roles, privileged=frozenset(["orders:*"])))], WHISPERING, answer)
+    with caplog.at_level("INFO", "interlock.audit"):
+        await chain(Call(WHISPERING, principal=Principal(subject="ada", roles=frozenset(["root"]))))
+    assert not caplog.records
+
+
+def test_roles_are_read_from_toml_json_and_yaml(tmp_path: Path) -> None:
     """Both forms say the same; no file is no permission."""
     toml = tmp_path / "roles.toml"
     toml.write_text('[roles]\nclerk = ["orders:read"]\n[certificates]\n"spiffe://shop/orders" = ["clerk"]\n')
     plain = tmp_path / "roles.json"
     plain.write_text('{"roles": {"clerk": ["orders:read"]}, "certificates": {"spiffe://shop/orders": ["clerk"]}}')
+    yaml = tmp_path / "roles.yaml"
+    yaml.write_text("roles:\n  clerk: [orders:read]\ncertificates:\n  spiffe://shop/orders: [clerk]\n")
     expected = roles_from({"clerk": ["orders:read"]}, {"spiffe://shop/orders": ["clerk"]})
-    assert load_roles(toml) == load_roles(plain) == expected
+    assert load_roles(toml) == load_roles(plain) == load_roles(yaml) == expected
     assert load_roles(None) == Roles()
 
 

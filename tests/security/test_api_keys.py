@@ -45,7 +45,7 @@ async def test_a_key_is_its_account(store: AccountStore) -> None:
     kept, narrow = await create_key(store, "billing", ["porter"], lifetime=timedelta(days=1))
     keys = ApiKeys(store)
     found = await keys.verify(whole.encode())
-    assert (found.subject, found.issuer, found.roles) == ("billing", "api-key", {"clerk", "porter"})
+    assert (found.subject, found.issuer, found.roles) == ("billing", "api-key", frozenset(["clerk", "porter"]))
     assert found.credential == "", "an API key is not handed on"
     assert (await keys.verify(narrow.encode())).roles == {"porter"}
     assert keys.known(narrow.encode()) is not None

@@ -47,7 +47,7 @@ def verifier(directory: Path, strangers: KeySet, tmp_path: Path) -> Verifier:
 async def test_each_issuer_has_keys_and_rules_of_its_own(verifier: Verifier, keys: KeySet, strangers: KeySet) -> None:
     """Both are believed, each for what it says of itself; neither may speak for the other."""
     ours = await verifier.verify(bearer(Issuer(keys=keys).mint("orders", ["clerk"])))
-    assert (ours.issuer, ours.roles) == ("service-auth", {"clerk"})
+    assert (ours.issuer, ours.roles) == ("service-auth", frozenset(["clerk"]))
     theirs = await verifier.verify(bearer(forge(strangers, body=now_claims(roles=["root"]))))
     assert (theirs.issuer, theirs.roles) == ("https://id.example", frozenset())
     at = int(time.time())
@@ -83,7 +83,7 @@ async def test_claims_are_mapped_to_roles(
 ) -> None:
     """Only what the mapping names gives a role; what another issuer calls a role is a word."""
     found = await verifier.verify(bearer(forge(strangers, body=now_claims(roles=None) | dict(said))))
-    assert (found.roles, found.issuer, found.actors) == (roles, "https://id.example", ())
+    assert (found.roles, found.issuer, found.actors) == (frozenset(roles), "https://id.example", ())
 
 
 async def test_an_issuer_is_discovered(strangers: KeySet, directory: Path) -> None:
@@ -100,7 +100,7 @@ async def test_an_issuer_is_discovered(strangers: KeySet, directory: Path) -> No
         rules = TokenRules(issuer=url, audience="shop", roles={"*": frozenset(["guest"])})
         verifier = Verifier.at(directory / JWKS, others=[trusted(discovered(url), rules)])
         found = await verifier.verify(bearer(forge(strangers, body=now_claims(iss=url))))
-        assert (found.issuer, found.roles) == (url, {"guest"})
+        assert (found.issuer, found.roles) == (url, frozenset(["guest"]))
         for wrong, says in (("liar", "another issuer"), ("file", "https://"), ("none", "404")):
             with pytest.raises(Exception, match=says):
                 await discovered(f"{url}/{wrong}")()

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import logging
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -188,7 +187,7 @@ async def test_from_an_account_to_a_call(development: tuple[App, Address, str]) 
 async def test_the_endpoint_takes_forms_and_json(
     development: tuple[App, Address, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Id and secret in the body or as Basic; the scope narrows; answers are not stored; mistakes follow RFC 6749 §5.2."""
+    """Id and secret in the body or as Basic; the scope narrows; mistakes follow RFC 6749 §5.2."""
     _, address, key = development
     grant = {"grant_type": "client_credentials"}
     client = {"client_id": "billing", "client_secret": key}
@@ -200,24 +199,21 @@ async def test_the_endpoint_takes_forms_and_json(
             assert key not in answer.text
             return answer.status_code, answer.json()
 
-        for options in (
+        right: list[dict[str, Any]] = [
             {"data": grant | client},
             {"json": grant | client},
             {"data": grant, "auth": ("billing", key)},
             {"json": grant, "auth": ("billing", key)},
-        ):
+        ]
+        for options in right:
             status, said = await post(**options)
-XX
-                200,
-                "Bearer",
-                3600,
-                "porter whisperer",
-            )
+            assert (status, said["token_type"], said["expires_in"]) == (200, "Bearer", 3600)
+            assert said["scope"] == "porter whisperer"
         _, narrow = await post(data={**grant, **client, "scope": "porter"})
         claims = json.loads(base64.urlsafe_b64decode(narrow["access_token"].split(".")[1] + "=="))
         assert (claims["sub"], claims["roles"]) == ("billing", ["porter"])
         form = {"content-type": "application/x-www-form-urlencoded"}
-        for options, status, error in (
+        wrong: list[tuple[dict[str, Any], int, str]] = [
             ({"data": client}, 400, "unsupported_grant_type"),
             ({"data": {"grant_type": "password", **client}}, 400, "unsupported_grant_type"),
             ({"data": {**grant, **client, "client_secret": key + "0"}}, 401, "invalid_client"),
@@ -233,7 +229,8 @@ XX
             ({"json": [1]}, 400, "invalid_request"),
             ({"json": {"grant_type": 5}}, 400, "invalid_request"),
             ({"content": b"[" * 8000, "headers": {"content-type": "application/json"}}, 400, "invalid_request"),
-        ):
+        ]
+        for options, status, error in wrong:
             status_found, said = await post(**options)
             assert (status_found, said["error"]) == (status, error), options
         refused = await http.get("/oauth/token")
@@ -247,7 +244,6 @@ def test_the_endpoint_is_for_development(tmp_path: Path) -> None:
         Settings(token_endpoint=True, environment="production")
     with pytest.raises(ValueError, match="INTERLOCK_ACCOUNTS"):
         make(settings=Settings(token_endpoint=True))
-    logging.getLogger("x")
 
 
 TEN_LINES = """

@@ -44,7 +44,7 @@ def test_nothing_shows_a_secret(caplog: pytest.LogCaptureFixture) -> None:
     shown += [caplog.text, *(str(vars(record)) for record in caplog.records)]
     for broken in (json.dumps, pickle.dumps, vars, hash):
         with pytest.raises(TypeError) as raised:
-            broken(secret)  # type: ignore[operator]
+            broken(secret)
         shown.append(str(raised.value))
     assert not any(PLANTED in each for each in shown)
     assert secret.reveal() == PLANTED
@@ -61,11 +61,11 @@ def test_a_secret_is_a_field_of_settings() -> None:
         password: Secret
         number: int = 0
 
-    model = Model(password=PLANTED)  # type: ignore[arg-type]
+    model = Model(password=PLANTED)
     assert model.password.reveal() == PLANTED
     assert PLANTED not in repr(model) + model.model_dump_json()
     with pytest.raises(ValueError, match="a secret is a text"):
-        Model(password=5)  # type: ignore[arg-type]
+        Model(password=5)
 
 
 async def test_where_secrets_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

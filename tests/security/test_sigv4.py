@@ -37,16 +37,16 @@ def test_the_published_vectors(method: str, query: str, signature: str) -> None:
 
 async def test_a_call_is_signed_as_botocore_does() -> None:
     """With a session token too; nothing secret is in what is sent, nor in a repr."""
-    from botocore.auth import SigV4Auth
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials
+    from botocore.auth import SigV4Auth  # type: ignore[import-untyped]
+    from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
+    from botocore.credentials import Credentials  # type: ignore[import-untyped]
 
     keys = AwsKeys(access_key_id="AKID", secret_access_key=Secret("sekret"), session_token="session+token/==")
     given = SigV4("orders.example:443", region="eu-west-1", keys=keys, now=AT.timestamp)
     call = Call(SAMPLE_SERVICE.operation(WHISPER), Metadata([("x-other", "1")]), direction=Direction.SENT)
     await given.apply(call)
 
-    class Fixed(SigV4Auth):
+    class Fixed(SigV4Auth):  # type: ignore[misc]  # untyped
         def _modify_request_before_signing(self, request: Any) -> None:
             """Sign what is there."""
 

@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent.parent
 class ShopSettings(Settings):
     """Settings of one service of the shop."""
 
-    roles: Path | None = Field(default=HERE / "roles.toml", description="What each role permits.")
+    roles: Path | None = Field(default=HERE / "roles.yaml", description="What each role permits.")
     service_roles: tuple[str, ...] = Field(default=("service",), description="Roles of a service that acts by itself.")
     database_url: str = Field(
         default="", description="The service's database, {name} standing for the service; empty: a file below var/."

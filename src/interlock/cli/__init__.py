@@ -50,6 +50,7 @@ COMMANDS = (
     Command("deploy dashboards", "interlock.cli.deploy:dashboards", "Write Grafana dashboards."),
     Command("up", "interlock.cli.up:up", "Run a platform: its services and its gateway."),
     Command("show contract", "interlock.cli.show:contract", "Services, operations, routes and rules of a contract."),
+    Command("show policies", "interlock.cli.policies:policies", "What applies to each operation, and why."),
     Command("show access", "interlock.cli.access:access", "Which role may call which operation."),
     Command("keys new", "interlock.cli.keys:new", "Make a key that signs tokens."),
     Command("keys rotate", "interlock.cli.keys:rotate", "Put a fresh key in front."),

@@ -21,7 +21,8 @@ directory (/run/secrets, or what INTERLOCK_SECRETS names: a file called interloc
 (port = 8080). `interlock show settings` tells all of them and where each comes from.
 
 Signals: SIGTERM and Ctrl-C drain, a second Ctrl-C ends at once, SIGHUP replaces the workers one after the other
-(new code, no refused call). Certificates are taken over when their files change.
+(new code, no refused call), SIGUSR1 switches the log to debug and back, SIGUSR2 writes what all tasks do into the log.
+Certificates are taken over when their files change.
 """
 
 _WHERE = "Where it listens"

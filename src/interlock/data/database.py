@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 from protobuf import Message
 from sqlalchemy import ColumnElement, Double, MetaData, cast, func, literal
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from interlock.call import current_call
 from interlock.data.bell import Bell
 from interlock.data.engines import Engines, Isolation, Options, read_url, url_of
 from interlock.data.failures import translated
+from interlock.data.joined import Joined
 from interlock.data.page_keys import PageKeys
 from interlock.data.pool import Pool, Pooled
 from interlock.data.probe import probe
@@ -38,7 +39,8 @@ _LOCK = 0x1_E710C  # the advisory lock under which PostgreSQL makes the tables
 class Database:
     """A service's one database; `start` it before use, `stop` it after. Belongs to one event loop.
 
-    `url`: `sqlite:///var/orders.db` (relative; four slashes for an absolute path) or `postgresql://user@host/name`.
+    `url`: `sqlite:///var/orders.db` (relative; four slashes for an absolute path) or `postgresql://user@host/name`, or
+    an AsyncEngine of the service's own (asyncpg or aiosqlite), whose pool is then used, and which is not disposed of.
     `metadata`: tables of the service's own to make at `start` where they are missing; leave it out if migrations do
     that. `pool_size`: connections of this process (SQLite: readers, beside the one writer). `busy_timeout`: how long
     to wait for a connection or for SQLite's write lock. `statement_timeout`: the longest statement on PostgreSQL; one
@@ -89,8 +91,10 @@ class Database:
     async def start(self) -> None:
         """Open the database, and make the chassis' tables, and those of `metadata`, where they are missing.
 
-        Unavailable if the database does not answer.
+        Unavailable if the database does not answer, RuntimeError if it is started already.
         """
+        if self._engines is not None:
+            raise RuntimeError("the database is started already; an app that was given it starts it itself")
         self._engines = Engines(self._url, self._options, self._foreign)
         try:
             if not self.is_postgresql and self._foreign is None:
@@ -135,7 +139,9 @@ class Database:
         try:
             if isinstance(pooled.wire, PostgresWire):
                 # a snapshot from before the lock would not show what was made meanwhile
-                await pooled.wire.command(f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_LOCK})")
+                await pooled.wire.command(
+                    f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_LOCK})"
+                )
             else:
                 await pooled.wire.begin(read_only=False, durable=True)
             for metadata in (chassis, self.metadata):
@@ -181,6 +187,14 @@ class Database:
         wrote survives a crash of the process, not of the machine. Both hold for transactions of their own only.
         """
         return Block(self, read_only=read_only, durable=durable)
+
+    def joined(self, owner: AsyncSession | AsyncConnection) -> Joined:
+        """Return a block that publishes in the transaction of a session or connection of the service's own.
+
+        `async with database.joined(session) as tx: await tx.publish(…)`; the owner commits, and may roll back. The
+        session must be on the same database. For PostgreSQL through asyncpg and SQLite through aiosqlite.
+        """
+        return Joined(self, owner)
 
     async def run(self, work: Callable[[Transaction], Awaitable[T]], *, durable: bool = True) -> T:
         """Run `work(tx)` in a transaction and return what it returns; a Conflict runs it again.

@@ -43,9 +43,7 @@ _ATTEMPT = (
     "ON CONFLICT (consumer, event_id) DO UPDATE SET attempts = interlock_inbox.attempts + 1, "
     "touched_at = excluded.touched_at WHERE interlock_inbox.processed_at IS NULL RETURNING attempts"
 )
-_UNCOUNT = (
-    "UPDATE interlock_inbox SET attempts = attempts - 1 WHERE consumer = $1 AND event_id = $2 AND attempts > 0"
-)
+_UNCOUNT = "UPDATE interlock_inbox SET attempts = attempts - 1 WHERE consumer = $1 AND event_id = $2 AND attempts > 0"
 _SEEN = "SELECT processed_at FROM interlock_inbox WHERE consumer = $1 AND event_id = $2"
 _PURGE = (
     "DELETE FROM interlock_inbox WHERE (consumer, event_id) IN "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from protobuf import Message
 from sqlalchemy import ColumnElement, CursorResult, Executable, Select, TextClause, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, AsyncTransaction
 
 from interlock.data.failures import translated
 from interlock.data.unit import Conflict, Scope, open_scope, scope, to_end
@@ -40,7 +40,7 @@ class Transaction:
     """
 
     __slots__ = (
-        "_after", "_before", "_pool", "_pooled", "_ran", "_turn", "_wire", "conflicted", "connection", "database",
+        "_after", "_before", "_ended", "_pool", "_pooled", "_ran", "_turn", "_wire", "conflicted", "connection", "database",
         "events",
     )  # fmt: skip
 
@@ -49,6 +49,7 @@ class Transaction:
         self.connection: AsyncConnection = pooled.connection
         self.conflicted = False
         self.events: list[OutboxRow] = []
+        self._ended = False
         self._pooled = pooled
         self._pool = pool
         self._wire = pooled.wire
@@ -134,6 +135,15 @@ class Transaction:
         if hook not in self._after:
             self._after.append(hook)
 
+    def session(self, **options: Any) -> AsyncSession:
+        """Return a session of SQLAlchemy in this transaction: `async with tx.session() as session`.
+
+        Its commit and rollback end a savepoint; what it flushed is committed with the transaction, and never without.
+        """
+        if not self.connection.in_transaction() and (known := self.connection.sync_connection) is not None:
+            known.begin()  # in its books alone: else the session would begin the transaction, and end it
+        return AsyncSession(self.connection, join_transaction_mode="create_savepoint", **options)
+
     # --- for blocks and units ---------------------------------------------------------------------------------------
 
     @property
@@ -146,6 +156,11 @@ class Transaction:
         del self._before[mark[0] :]
         del self._after[mark[1] :]
         del self.events[mark[2] :]
+
+    @property
+    def hooks_after(self) -> Sequence[AfterCommit]:
+        """What runs once the commit is done."""
+        return tuple(self._after)
 
     async def run_before_commit(self) -> None:
         """Run the hooks that have not run yet, also those that hooks add; then store the events."""
@@ -166,6 +181,7 @@ class Transaction:
         except BaseException:
             await self.roll_back()
             raise
+        self._ended = True
         await self._pool.give(self._pooled)
         for hook in self._after:
             try:
@@ -188,10 +204,12 @@ class Transaction:
             self.database.measure(time.perf_counter() - began, "COMMIT")
 
     async def roll_back(self) -> None:
-        """Undo everything and let go of the connection; never raises."""
+        """Undo everything and let go of the connection; never raises. Nothing to do once it has ended."""
         try:
             async with self._turn:
-                await self._undo()
+                if not self._ended:
+                    self._ended = True
+                    await self._undo()
         except Exception:
             log.warning("a connection broke while its transaction was rolled back", exc_info=True)
 

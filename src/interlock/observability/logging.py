@@ -5,28 +5,38 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from random import random
 from typing import Any, Literal, TextIO
 
 from interlock.call import Call, Handler, Layer, Middleware, Outcome, Reply, current_call
 from interlock.contract.model import Operation
 from interlock.errors import Code
+from interlock.observability.line_writer import LineWriter
+from interlock.observability.masking import mask
 
 LogFormat = Literal["auto", "json", "pretty"]
+LEVELS = ("debug", "info", "warning", "error")
 _FAILED = frozenset((Code.UNKNOWN, Code.INTERNAL, Code.DATA_LOSS, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED))
 
 
-def configure_logging(level: str = "info", form: LogFormat = "auto", stream: TextIO | None = None) -> None:
+def configure_logging(
+    level: str = "info", form: LogFormat = "auto", stream: TextIO | None = None, *, queued: bool = False
+) -> None:
     """Send all logs of the process to `stream` (stderr) as JSON lines or readable ones; `auto`: these in a terminal.
 
     Logs of the standard library come out in the same form. Colours are left out where NO_COLOR is set or the stream
-    is no terminal.
+    is no terminal. `queued`: a thread writes, so that a disk or pipe that is slow or full stops nobody; access lines
+    go the same way.
     """
     import structlog  # noqa: PLC0415 - costs 30 ms, wanted by processes that serve only
 
-    target = stream or sys.stderr
+    global _queue  # noqa: PLW0603 - as the standard library's logging, one for a process
+    target: Any = stream or sys.stderr
+    if queued:
+        _queue = target = LineWriter(target, notice=_notice if wants_json(form, target) else None)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         add_call,
@@ -35,12 +45,13 @@ def configure_logging(level: str = "info", form: LogFormat = "auto", stream: Tex
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+        mask,
     ]
     if wants_json(form, target):
         rendering: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         rendering = [structlog.dev.ConsoleRenderer(colors=_colours(target))]
-    handler = logging.StreamHandler(target)
+    handler = _Queued(target) if queued else logging.StreamHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -56,6 +67,46 @@ def configure_logging(level: str = "info", form: LogFormat = "auto", stream: Tex
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )  # fmt: skip
+
+
+_queue: LineWriter | None = None
+
+
+class _Queued(logging.StreamHandler[Any]):
+    """Hands lines to the queue, and waits for it at the end only, not after each line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.stream.write(self.format(record) + self.terminator)
+        except Exception:
+            self.handleError(record)
+
+
+def _notice(count: int) -> str:
+    facts = {"level": "warning", "event": "log lines were dropped", "logger": "interlock.log", "dropped": count}
+    return json.dumps({"timestamp": _timestamp(), **facts}) + "\n"
+
+
+def write_lines(text: str) -> None:
+    """Write lines where the process's log goes, without waiting where it is queued."""
+    (_queue or sys.stderr).write(text)
+
+
+def dropped_lines() -> int:
+    """Return how many lines had no room in the queue of the log."""
+    return 0 if _queue is None else _queue.dropped
+
+
+def log_level() -> str:
+    """Return the least level that is logged."""
+    return logging.getLevelName(logging.getLogger().level).lower()
+
+
+def set_log_level(level: str) -> None:
+    """Log from this level on: debug, info, warning or error; ValueError for another."""
+    if level not in LEVELS:
+        raise ValueError(f"the level must be one of {', '.join(LEVELS)}")
+    logging.getLogger().setLevel(level.upper())
 
 
 def add_call(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -83,7 +134,8 @@ def _colours(stream: TextIO) -> bool:
 class AccessLog:
     """Writes one line per served call, rendered once, several lines a write.
 
-    With `failures_only` calls that succeeded leave none. Lines wait at most `delay` seconds or until `batch` are
+    With `failures_only` calls that succeeded leave none; else the share `successes` of them does, from 0 to 1, and all
+    that are sampled for a trace. Lines wait at most `delay` seconds or until `batch` are
     there. `write` takes the text of whole lines.
     """
 
@@ -93,11 +145,14 @@ class AccessLog:
         *,
         json_lines: bool = True,
         failures_only: bool = False,
+        successes: float = 1.0,
         batch: int = 64,
         delay: float = 0.2,
     ) -> None:
-        self._failures_only = failures_only
-        self._write = write or sys.stderr.write
+        self.failures_only = failures_only
+        """Whether calls that succeeded leave no line; may be changed at any time."""
+        self._successes = successes
+        self._write = write or write_lines
         self._render = _json_line if json_lines else _readable_line
         self._batch = batch
         self._delay = delay
@@ -106,13 +161,17 @@ class AccessLog:
 
     def record(self, outcome: Outcome) -> None:
         """Take the line of an ended call."""
-        if self._failures_only and outcome.error is None:
+        if outcome.error is None and (self.failures_only or (self._successes < 1.0 and self._left_out(outcome))):
             return
         self._lines.append(self._render(outcome))
         if len(self._lines) >= self._batch:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._delay, self.flush)
+
+    def _left_out(self, outcome: Outcome) -> bool:
+        trace = outcome.call.trace
+        return (trace is None or not trace.sampled) and random() >= self._successes  # noqa: S311 - a share, not a secret
 
     def flush(self) -> None:
         """Write what waits."""
@@ -131,9 +190,9 @@ def log(access_log: AccessLog) -> Layer:
     def layer(_operation: Operation) -> Middleware:
         record = access_log.record
 
-        async def write_line(call: Call, proceed: Handler) -> Reply:
+        def write_line(call: Call, proceed: Handler) -> Awaitable[Reply]:
             call.on_end(record)
-            return await proceed(call)
+            return proceed(call)
 
         return write_line
 
@@ -151,10 +210,16 @@ def _facts(endpoint: str, protocol: str, code: Code | None) -> str:
     )
 
 
+_millisecond, _shown = 0, ""
+
+
 def _timestamp() -> str:
-    now = time.time()
-    second = int(now)
-    return f"{_second(second)}.{int((now - second) * 1000):03d}Z"
+    global _millisecond, _shown
+    now = time.time_ns() // 1_000_000
+    if now != _millisecond:
+        second, rest = divmod(now, 1000)
+        _millisecond, _shown = now, f"{_second(second)}.{rest:03d}Z"
+    return _shown
 
 
 @lru_cache(maxsize=2)

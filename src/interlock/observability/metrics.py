@@ -21,6 +21,7 @@ from interlock.call import Outcome
 from interlock.contract.model import Operation
 from interlock.contract.rest_shape import success_status
 from interlock.errors import Error
+from interlock.observability.cloudwatch import CloudWatch
 from interlock.observability.families import Family, Merge, families, merged, text
 from interlock.observability.readings import Ask, Readings
 from interlock.observability.series import AGES, BYTES, SECONDS, Counts, Read, Reading, Series, Table
@@ -94,6 +95,8 @@ class Metrics:
         )
         self._dead = self._add(Counts("service_dead_letters", "Events that were given up.", ("endpoint",)))
         self._breakers: list[tuple[str, WeakMethod[States]]] = []
+        self.cloudwatch: CloudWatch | None = None
+        """Who writes lines for CloudWatch; started and stopped with the metrics."""
         self.readings = Readings()
         """What is true of the whole service, and asked for at the database or the broker."""
         self.database = self.timer("service_database_duration_seconds", "Time of database statements.")
@@ -264,6 +267,8 @@ class Metrics:
 
     async def start(self) -> None:
         """Begin to leave snapshots, where workers share a directory."""
+        if self.cloudwatch is not None:
+            await self.cloudwatch.start()
         if self._shared is not None and self._writing is None:
             self._over = asyncio.Event()
             self._shared.open()
@@ -272,6 +277,8 @@ class Metrics:
 
     async def stop(self) -> None:
         """Leave the last snapshot."""
+        if self.cloudwatch is not None:
+            await self.cloudwatch.stop()
         writing, self._writing = self._writing, None
         if writing is not None and self._shared is not None:
             self._over.set()

@@ -23,6 +23,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from interlock.call import Call, Direction, Outcome, TraceContext, uuid7
 from interlock.contract.rest_shape import success_status
 from interlock.errors import Code, Error
+from interlock.observability.attributes import extractor
 from interlock.observability.export import OtlpExporter
 from interlock.observability.statements import summary
 from interlock.observability.tracing import Position
@@ -128,6 +129,7 @@ class Spans:
         name, attributes = _described(call, error)
         if position.attempt:
             attributes["interlock.attempt"] = call.attempts
+        attributes.update(_facts(call))
         if position.facts:
             attributes.update(position.facts)
         ended = time.time_ns()
@@ -201,6 +203,10 @@ def _described(call: Call, error: Error | None) -> tuple[str, dict[str, str | in
         name = _http(call, error, attributes)
     else:
         name = _rpc(call, error, attributes)
+    if (principal := call.principal) is not None:
+        attributes["enduser.id"] = principal.subject
+        if principal.actors:
+            attributes["interlock.actors"] = " ".join(principal.actors)
     address, _, port = call.peer.address.rpartition(":")
     if address:
         attributes["client.address"] = attributes["network.peer.address"] = address.strip("[]")
@@ -258,6 +264,15 @@ def _status(call: Call, error: Error | None) -> Status:
         if not blamed:
             return _UNSET
     return Status(StatusCode.ERROR, f"{error.reason}: {error.message}" if error.message else error.reason)
+
+
+def _facts(call: Call) -> dict[str, str | int | float | bool]:
+    """Return what the contract wants a trace to show of the request, or the event."""
+    operation = call.operation
+    extract = None if operation.kind.client_streams else extractor(operation.request_type)
+    if extract is None or not isinstance(call.request, operation.request_type):
+        return {}
+    return extract(call.request)
 
 
 def _events(position: Position, error: Error | None, ended: int) -> Iterator[Event]:

@@ -5,7 +5,9 @@ import re
 LONGEST = 8192
 """Characters of a statement that are looked at."""
 
-_TARGET = re.compile(r"""\b(?:FROM|INTO|UPDATE|JOIN|TABLE)\s+["`\[]?([A-Za-z_][\w.$]*)""", re.IGNORECASE)
+_TARGET = re.compile(
+    r"""\b(?:FROM|INTO|UPDATE|JOIN|TABLE)\s+(?:IF\s+(?:NOT\s+)?EXISTS\s+)?["`\[]?([A-Za-z_][\w.$]*)""", re.IGNORECASE
+)
 _VERB = re.compile(r"[\s(]*([A-Za-z]+)")
 
 

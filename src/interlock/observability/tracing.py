@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from interlock.call import Call, Direction, Handler, Layer, Middleware, Reply, TraceContext, current_call
 from interlock.contract.model import Operation
 from interlock.metadata import Metadata
+from interlock.observability.attributes import Extract, extractor
 
 if TYPE_CHECKING:
     from interlock.observability.measure import Meter
@@ -222,7 +223,9 @@ def trace(tracing: Tracing | None = None) -> Layer:
     that leave are recorded where that one is, so that a client need not know whose it is.
     """
 
-    def layer(_operation: Operation) -> Middleware:
+    def layer(operation: Operation) -> Middleware:
+        extract = None if operation.kind.server_streams else extractor(operation.reply_type)
+
         def follow(call: Call, proceed: Handler) -> Awaitable[Reply]:
             direction = call.direction
             if direction is Direction.SERVED or direction is Direction.CONSUMED:
@@ -230,11 +233,21 @@ def trace(tracing: Tracing | None = None) -> Layer:
                     tracing.arrived(call)
             else:
                 _leave(call, tracing)
-            return proceed(call)
+            if extract is None or call.trace is None or not call.trace.sampled:
+                return proceed(call)
+            return _told(call, proceed, extract)
 
         return follow
 
     return layer
+
+
+async def _told(call: Call, proceed: Handler, extract: Extract) -> Reply:
+    """Note what the contract wants a trace to show of the reply."""
+    reply = await proceed(call)
+    if isinstance(call.trace, Position):
+        call.trace.facts = extract(reply)  # type: ignore[arg-type]  # a message, as its kind says
+    return reply
 
 
 def attempt(tracing: Tracing | None = None) -> Layer:

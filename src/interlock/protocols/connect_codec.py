@@ -9,6 +9,7 @@ from protobuf import Message
 from interlock.errors import InvalidArgument
 from interlock.protocols.json_codec import depth_exceeds, registry_of
 from interlock.protocols.json_mistakes import explain
+from interlock.protocols.json_overlooked import check_overlooked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +38,11 @@ def _from_json(message_type: type[Message[Any]], data: bytes, depth: int) -> Mes
         raise InvalidArgument(f"the JSON is nested more than {depth} deep")
     registry = registry_of(message_type)
     try:
-        return message_type.from_json(data, registry=registry, ignore_unknown_fields=True)
+        message = message_type.from_json(data, registry=registry, ignore_unknown_fields=True)
     except Exception as broken:
         raise explain(message_type, data, "", broken, registry) from broken
+    check_overlooked(message_type, data)
+    return message
 
 
 def _to_json(message: Message[Any]) -> bytes:

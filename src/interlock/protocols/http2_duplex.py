@@ -5,31 +5,19 @@ closed when idle. What a stream holds that nobody read yet is bounded by its win
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import (
-    DataReceived,
-    Event,
-    RemoteSettingsChanged,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
-    WindowUpdated,
-)
+from h2.events import DataReceived, Event, RemoteSettingsChanged, WindowUpdated
 from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 
-from interlock.errors import Cancelled, Error, Internal, ResourceExhausted, Unavailable
+from interlock.errors import Internal
+from interlock.protocols.http2_stream import WINDOW, Fields, Stream, broken
 from interlock.protocols.http_pool import Host, PoolLimits
 
-Fields = Sequence[tuple[bytes, bytes]]
-
-WINDOW = 1 << 20
-"""Bytes of a stream that may wait for their reader."""
 _HEADER, _GOAWAY, _READ = 9, 7, 1 << 16
 
 
@@ -37,121 +25,13 @@ class NotHttp2(Exception):
     """The server speaks HTTP/1.1 only."""
 
 
-def _broken(told: str, *, unsent: bool = False) -> Error:
-    error = Unavailable(told)
-    error.unsent = unsent
-    return error
-
-
-class Stream:
-    """One request and its reply, each sent and read at its own pace. Call `close` when done with it."""
-
-    def __init__(self, connection: "_Connection", number: int) -> None:
-        self._connection = connection
-        self._number = number
-        self._head: asyncio.Future[tuple[int, Fields]] = asyncio.get_running_loop().create_future()
-        self._parts: list[bytes] = []
-        self._came, self._room = asyncio.Event(), asyncio.Event()
-        self._unread = 0
-        self._over = False
-        self.error: BaseException | None = None
-
-    async def head(self) -> tuple[int, Fields]:
-        """Wait for the reply's status and header fields; Unavailable if the stream breaks off before."""
-        return await asyncio.shield(self._head)
-
-    async def send(self, data: bytes) -> None:
-        """Send bytes as the peer's windows allow; nothing, once the reply is over."""
-        http, writer = self._connection.http, self._connection.writer
-        rest = memoryview(data)
-        while rest and not self._over:
-            size = min(len(rest), http.local_flow_control_window(self._number), http.max_outbound_frame_size)
-            if size <= 0:
-                self._room.clear()
-                await self._room.wait()
-                continue
-            http.send_data(self._number, bytes(rest[:size]))
-            rest = rest[size:]
-            self._connection.flush()
-            await writer.drain()
-
-    def end(self) -> None:
-        """Say that no more is sent."""
-        if not self._over:
-            self._connection.http.end_stream(self._number)
-            self._connection.flush()
-
-    async def parts(self) -> AsyncIterator[bytes]:
-        """Yield the bytes of the reply; raises what broke the stream off."""
-        while True:
-            while self._parts:
-                part = self._parts.pop(0)
-                self._read(len(part))
-                yield part
-            if self._over:
-                break
-            self._came.clear()
-            await self._came.wait()
-        if self.error is not None:
-            raise self.error
-
-    def _read(self, size: int) -> None:
-        self._unread += size
-        if self._unread > WINDOW // 2 and not self._over:
-            self._connection.http.increment_flow_control_window(self._unread, self._number)
-            self._connection.flush()
-            self._unread = 0
-
-    def take(self, event: Event) -> None:
-        """Take what the connection heard of this stream."""
-        if isinstance(event, ResponseReceived):
-            fields = [(bytes(name), bytes(value)) for name, value in event.headers]
-            status = next((int(value) for name, value in fields if name == b":status"), 0)
-            self._head.set_result((status, [each for each in fields if not each[0].startswith(b":")]))
-        elif isinstance(event, DataReceived):
-            self._parts.append(event.data)
-            self._came.set()
-        elif isinstance(event, WindowUpdated):
-            self._room.set()
-        elif isinstance(event, StreamReset):
-            self.stop(_reset(event.error_code))
-        elif isinstance(event, StreamEnded):
-            self.stop(None)
-
-    def stop(self, error: BaseException | None) -> None:
-        """End the stream; what waits for it goes on, readers with `error` once they have read what had come."""
-        if self._over:
-            return
-        self._over, self.error = True, error
-        if not self._head.done():
-            self._head.set_exception(error or _broken("the stream ended without a reply"))
-            self._head.exception()  # it may be that nobody asks
-        self._came.set()
-        self._room.set()
-
-    def close(self) -> None:
-        """Let go of the stream; the server is told to stop if either side was not at its end."""
-        self.stop(Cancelled("the stream was closed"))
-        self._connection.forget(self._number)
-
-
-def _reset(code: int | None) -> Error:
-    told = f"the server broke the stream off (HTTP/2 error {code})"
-    if code == ErrorCodes.REFUSED_STREAM:
-        return _broken("the server refused the stream", unsent=True)
-    if code == ErrorCodes.CANCEL:
-        return Cancelled(told)
-    if code == ErrorCodes.ENHANCE_YOUR_CALM:
-        return ResourceExhausted(told)
-    return Internal(told)
-
-
-class _Connection:
+class Connection:
     """One connection: a task reads it and hands what it hears to the streams."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: float) -> None:
         self.http = H2Connection(H2Configuration(client_side=True, header_encoding=None))
-        self.http.local_settings.update({SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: WINDOW})
+        own = {SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: WINDOW}
+        self.http.local_settings = Settings(client=True, initial_values=own)
         self.writer = writer
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.leaving = False
@@ -192,8 +72,8 @@ class _Connection:
         """Drop a stream, reset if it is still open."""
         if self._streams.pop(number, None) is None:
             return
-        open_still = self.http.streams.get(number)
-        if open_still is not None and not open_still.closed:
+        state = self.http.streams.get(number)
+        if state is not None and not state.closed and not self.writer.is_closing():
             self.http.reset_stream(number, ErrorCodes.CANCEL)
             self.flush()
         if not self._streams:
@@ -201,7 +81,7 @@ class _Connection:
             self._timer = asyncio.get_running_loop().call_later(wait, self.task.cancel)
 
     async def _listen(self) -> None:
-        error = _broken("the connection broke before the reply was whole")
+        error = broken("the connection broke before the reply was whole")
         try:
             buffer = b""
             while data := await self._reader.read(_READ):
@@ -209,15 +89,15 @@ class _Connection:
                 self.flush()
         except ProtocolError as wrong:
             self.flush()  # a GOAWAY that says why
-            error = _broken(f"the server broke HTTP/2: {wrong}")
+            error = broken(f"the server broke HTTP/2: {wrong}")
         except NotHttp2 as other:
             self.greeted.set_exception(other)
         except OSError as gone:
-            error = _broken(f"the connection broke before the reply was whole: {gone}")
+            error = broken(f"the connection broke before the reply was whole: {gone}")
         finally:
             self.leaving = True
             if not self.greeted.done():
-                self.greeted.set_exception(_broken("the server hung up", unsent=True))
+                self.greeted.set_exception(broken("the server hung up", unsent=True))
             for stream in tuple(self._streams.values()):
                 stream.stop(error)
             self.writer.close()
@@ -228,7 +108,9 @@ class _Connection:
             raise NotHttp2
         while len(data) >= _HEADER:
             end = _HEADER + int.from_bytes(data[:3], "big")
-            if len(data) < end and end <= _HEADER + self.http.max_inbound_frame_size:
+            if end - _HEADER > self.http.max_inbound_frame_size:
+                raise ProtocolError(f"a frame of {end - _HEADER} bytes is larger than was agreed")
+            if len(data) < end:
                 break
             frame, data = data[:end], data[end:]
             if frame[3] == _GOAWAY:
@@ -243,7 +125,7 @@ class _Connection:
         last = int.from_bytes(payload[:4], "big") & 0x7FFFFFFF
         for number, stream in tuple(self._streams.items()):
             if number > last:
-                stream.stop(_broken("the server is going away", unsent=True))
+                stream.stop(broken("the server is going away", unsent=True))
         if not self._streams:
             self.task.cancel()
 
@@ -271,7 +153,7 @@ class Duplex:
     def __init__(self, host: Host, limits: PoolLimits) -> None:
         self._host = host
         self._limits = limits
-        self._connections: list[_Connection] = []
+        self._connections: list[Connection] = []
         self._lock = asyncio.Lock()
 
     async def open(self, fields: Fields) -> Stream:
@@ -284,7 +166,7 @@ class Duplex:
                 self._connections.append(free)
             return free.open(fields)
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> Connection:
         host = self._host
         context = host.tls.context() if host.tls is not None else None
         if context is not None:
@@ -295,18 +177,20 @@ class Duplex:
                 reader, writer = await asyncio.open_connection(host.name, port, ssl=context)
                 return await self._greet(reader, writer)
         except OSError as failed:  # a TimeoutError and an SSLError too
-            raise _broken(f"no connection could be made: {failed or type(failed).__name__}", unsent=True) from failed
+            told = str(failed) or type(failed).__name__
+            raise broken(f"no connection could be made: {told}", unsent=True) from failed
 
-    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> _Connection:
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Connection:
         tls: Any = writer.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             writer.close()
             raise NotHttp2
-        connection = _Connection(reader, writer, self._limits.idle_time.total_seconds())
+        connection = Connection(reader, writer, self._limits.idle_time.total_seconds())
         try:
             await connection.greeted
         except BaseException:
             connection.task.cancel()
+            writer.close()
             raise
         return connection
 
@@ -317,4 +201,3 @@ class Duplex:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-

@@ -4,15 +4,31 @@ At most 100 idle connections, 10 of them to one host, none idle for more than 90
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import httpx2
 
 from interlock.protocols.client_tls import Tls
+
+_NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For `http://`, where the engine would read all the system's authorities and use none."""
+
+
+@cache
+def load_engine() -> None:
+    """Import what the engine would import in the first call, which has a deadline."""
+    httpx2.AsyncHTTPTransport(verify=_NO_AUTHORITIES, trust_env=False)  # opens nothing
+    for lazy in ("anyio", "anyio._backends._asyncio"):
+        if find_spec(lazy.partition(".")[0]) is not None:
+            import_module(lazy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +105,7 @@ class Pool:
         self._keeps = await self._pools.make_room()
         if self._transport is None:  # another request may have been quicker
             self._transport = httpx2.AsyncHTTPTransport(
-                verify=self.host.tls.context() if self.host.tls is not None else True,
+                verify=self.host.tls.context() if self.host.tls is not None else _NO_AUTHORITIES,
                 trust_env=False,
                 limits=httpx2.Limits(
                     max_connections=None,

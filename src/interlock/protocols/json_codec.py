@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 from protobuf import DescMessage, Message, Registry
 
-from interlock.contract.rest_shape import WELL_KNOWN, element_of
+from interlock.contract.rest_shape import WELL_KNOWN
 from interlock.errors import InvalidArgument
 from interlock.protocols.json_mistakes import explain
+from interlock.protocols.json_overlooked import check_overlooked, reachable
 
 M = TypeVar("M", bound="Message[Any]")
 
@@ -58,9 +59,11 @@ def from_json(message_type: type[M], data: bytes, *, depth: int, root: str = "")
     """
     check_depth(data, depth)
     try:
-        return message_type.from_json(data, registry=registry_of(message_type))
+        message = message_type.from_json(data, registry=registry_of(message_type))
     except Exception as broken:
         raise explain(message_type, data, root, broken, registry_of(message_type)) from broken
+    check_overlooked(message_type, data, root)
+    return message
 
 
 def field_from_json(message_type: type[M], name: str, data: bytes, *, depth: int) -> M:
@@ -93,17 +96,6 @@ def registry_of(message_type: "type[Message[Any]]") -> Registry | None:
     try:
         return _registries[desc]
     except KeyError:
-        holds_any = any(each.type_name == WELL_KNOWN + "Any" for each in _reachable(desc))
+        holds_any = any(each.type_name == WELL_KNOWN + "Any" for each in reachable(desc))
         found = _registries[desc] = Registry(desc.file) if holds_any else None
         return found
-
-
-def _reachable(message: DescMessage) -> set[DescMessage]:
-    seen: set[DescMessage] = set()
-    waiting = [message]
-    while waiting:
-        each = waiting.pop()
-        if each not in seen:
-            seen.add(each)
-            waiting.extend(element for field in each.fields if isinstance(element := element_of(field), DescMessage))
-    return seen

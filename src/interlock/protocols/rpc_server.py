@@ -1,9 +1,9 @@
 """All RPC protocols on one port: a request to an operation's path goes to its front by content type."""
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
 
-from interlock.call import Outcome, current_call
+from interlock.call import Outcome
 from interlock.errors import Error, MethodNotAllowed, RouteNotFound, UnsupportedMediaType
 from interlock.metadata import Metadata
 from interlock.protocols import connect_server, grpc_server, grpc_web
@@ -14,6 +14,7 @@ from interlock.protocols.grpc_web import GrpcWebServer
 from interlock.protocols.json_mistakes import shown
 from interlock.protocols.rest_error import error_response
 from interlock.protocols.serving import Endpoint, InFlight, Limits, Receive, Scope, Send, unmatched
+from interlock.protocols.upload import Upload
 
 Refused: TypeAlias = Callable[[str, Outcome], None]
 """Told of a request that reached no operation: its HTTP verb, or `GRPC` or `CONNECT`, and how it ended."""
@@ -53,29 +54,16 @@ class RpcServer:
         self, endpoint: Endpoint, metadata: Metadata, scope: Scope, receive: Receive, send: Send
     ) -> Awaitable[None]:
         content_type = media_type(metadata.header(b"content-type") or b"")
-        receive = self._watching(receive)
+        upload = Upload(metadata, scope, receive, send, departures=self._departures)
         if content_type in _GRPC_WEB:
-            return self._grpc_web(endpoint, metadata, scope, receive, send)
+            return self._grpc_web(endpoint, metadata, scope, upload.receive, upload.send)
         if content_type in _GRPC:
             return self._grpc(endpoint, metadata, scope, receive, send)
         codec = types_for(endpoint.operation).get(content_type)
         if codec is None:
             return self._wrong_type(endpoint, metadata, scope, send)
         serve = self._connect.stream if content_type in connect_server.STREAM_TYPES else self._connect.unary
-        return serve(endpoint, metadata, scope, receive, send, codec=codec)
-
-    def _watching(self, receive: Receive) -> Receive:
-        """Return `receive`, which has the caller looked after once the request is read whole."""
-
-        async def watched() -> MutableMapping[str, Any]:
-            event = await receive()
-            if event["type"] == "http.request" and not event.get("more_body"):
-                call = current_call.get()
-                self._departures.watch(call, receive)
-                call.on_end(lambda _: self._departures.forget(call))
-            return event
-
-        return watched
+        return serve(endpoint, metadata, scope, upload.receive, upload.send, codec=codec)
 
     def _elsewhere(self, content_type: bytes, metadata: Metadata, scope: Scope, send: Send) -> Awaitable[None] | None:
         grpc = content_type.startswith(b"application/grpc")

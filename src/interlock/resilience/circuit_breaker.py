@@ -3,6 +3,7 @@
 `CircuitBreaker` is the state machine alone; `circuit_breaker` wires one per target and operation into the chain.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +15,10 @@ from interlock.call import Call, Handler, Layer, Middleware, Outcome, Reply
 from interlock.contract.model import Operation
 from interlock.deadline import Clock, monotonic
 from interlock.errors import Code, Error, Unavailable
+from interlock.resilience.concurrency import BulkheadFull
 from interlock.resilience.sliding import SlidingCount
+
+log = logging.getLogger("interlock.breaker")
 
 
 class State(Enum):
@@ -42,8 +46,9 @@ class BreakerPolicy:
     """When a breaker opens, for how long, and how many calls then try.
 
     It opens once `failure_rate` (above 0, up to 1) of at least `minimum_calls` that ended within `window` failed, or
-    `consecutive_failures` in a row; 0 switches that rule off, but not both. After `open_for` exactly `probes` calls
-    pass; when all of them succeeded it closes, when one fails it opens again.
+    `consecutive_failures` in a row; 0 switches that rule off, but not both. Where `slow` is set, it opens too once
+    `slow_rate` of so many calls succeeded only after that time, and a slow probe is a failed one. After `open_for`
+    exactly `probes` calls pass; when all of them succeeded it closes, when one fails it opens again.
     """
 
     window: timedelta = timedelta(seconds=10)
@@ -52,10 +57,14 @@ class BreakerPolicy:
     consecutive_failures: int = 0
     open_for: timedelta = timedelta(seconds=10)
     probes: int = 3
+    slow: timedelta | None = None
+    slow_rate: float = 0.8
 
     def __post_init__(self) -> None:
         if min(self.window, self.open_for) <= timedelta():
             raise ValueError("window and open_for of a breaker must be above zero")
+        if not 0 < self.slow_rate <= 1 or (self.slow is not None and self.slow <= timedelta()):
+            raise ValueError("a breaker needs 0 < slow_rate <= 1, and slow above zero where it is set")
         if not 0 < self.failure_rate <= 1 or self.probes < 1:
             raise ValueError("a breaker needs 0 < failure_rate <= 1 and at least one probe")
         if min(self.minimum_calls, self.consecutive_failures) < 0 or not self.minimum_calls + self.consecutive_failures:
@@ -87,6 +96,8 @@ class CircuitBreaker:
         "_period",
         "_policy",
         "_since",
+        "_slow",
+        "_slow_calls",
         "_span",
         "_state",
         "_succeeded",
@@ -115,6 +126,8 @@ class CircuitBreaker:
         self._in_a_row = 0
         self._calls = SlidingCount(self._span)
         self._failures = SlidingCount(self._span)
+        self._slow_calls = SlidingCount(self._span)
+        self._slow = float("inf") if policy.slow is None else policy.slow.total_seconds()
 
     @property
     def state(self) -> State:
@@ -137,15 +150,18 @@ class CircuitBreaker:
         self._passed += 1
         return self._period
 
-    def leave(self, ticket: int, result: Result) -> None:
-        """Take what the call of that ticket said about the callee; once for each ticket given out."""
+    def leave(self, ticket: int, result: Result, seconds: float = 0.0) -> None:
+        """Take what the call of that ticket, which took `seconds`, said about the callee; once for each ticket."""
         if ticket != self._period:
             return
+        slow = seconds > self._slow and result is Result.SUCCESS
         if self._state is State.HALF_OPEN:
-            self._probed(result)
+            self._probed(Result.FAILURE if slow else result)
         elif result is Result.SUCCESS:
             self._calls.add(self._clock())
             self._in_a_row = 0
+            if slow:
+                self._succeeded_slowly()
         elif result is Result.FAILURE:
             self._failed()
 
@@ -156,6 +172,13 @@ class CircuitBreaker:
         if self._state is State.HALF_OPEN:
             return self._policy.open_for / 10
         return timedelta(seconds=max(0.0, self._since + self._open_for - self._clock()))
+
+    def _succeeded_slowly(self) -> None:
+        policy, now = self._policy, self._clock()
+        self._slow_calls.add(now)
+        calls = self._calls.at(now)
+        if 0 < policy.minimum_calls <= calls and self._slow_calls.at(now) >= policy.slow_rate * calls:
+            self._become(State.OPEN)
 
     def _failed(self) -> None:
         policy, now = self._policy, self._clock()
@@ -191,6 +214,7 @@ class CircuitBreaker:
         self._in_a_row = 0
         self._calls = SlidingCount(self._span)
         self._failures = SlidingCount(self._span)
+        self._slow_calls = SlidingCount(self._span)
 
 
 class CircuitOpen(Unavailable):
@@ -207,11 +231,12 @@ def result_of(error: Error | None) -> Result:
     """Tell what a call's end says about the callee: only its own failures count against it.
 
     Refusals (NOT_FOUND, INVALID_ARGUMENT, RESOURCE_EXHAUSTED …) and the caller's own doing say nothing: a CANCELLED
-    call, a deadline that had passed before the call was sent, an exception that came from no callee.
+    call, a deadline that had passed before the call was sent, an exception that came from no callee. Nor does what the
+    callee calls final: it works itself and passes on the failure of one behind it, on which its own breaker looks.
     """
     if error is None:
         return Result.SUCCESS
-    if error.code not in _FAILURES:
+    if error.final or error.code not in _FAILURES or isinstance(error, BulkheadFull):
         return Result.IGNORED
     if error.code is Code.UNKNOWN:
         return Result.FAILURE if error.received else Result.IGNORED
@@ -220,8 +245,18 @@ def result_of(error: Error | None) -> Result:
     return Result.FAILURE
 
 
+def _logged(name: str, old: State, new: State) -> None:
+    log.log(_LEVELS[new], "circuit %s: %s, was %s", name, new.value, old.value)
+
+
+_LEVELS = {State.OPEN: logging.WARNING, State.HALF_OPEN: logging.INFO, State.CLOSED: logging.INFO}
+
+
 class Breakers:
-    """The breakers of one target, one per operation, made when they are asked for; `target` stands in their names."""
+    """The breakers of one target, one per operation, made when they are asked for; `target` stands in their names.
+
+    A change of state is logged, unless `on_change` is told of it instead.
+    """
 
     def __init__(
         self,
@@ -234,7 +269,7 @@ class Breakers:
         self._policy = policy
         self.target = target
         self._clock = clock
-        self._on_change = on_change
+        self._on_change = on_change or _logged
         self._by_path: dict[str, CircuitBreaker] = {}
 
     def of(self, operation: Operation) -> CircuitBreaker:
@@ -257,9 +292,10 @@ def circuit_breaker(breakers: Breakers) -> Layer:
 
     def layer(operation: Operation) -> Middleware:
         breaker = breakers.of(operation)
+        streams = operation.kind.server_streams  # how long one lasts is its own affair
 
         def settle(ticket: int, outcome: Outcome) -> None:
-            breaker.leave(ticket, result_of(outcome.error))
+            breaker.leave(ticket, result_of(outcome.error), 0.0 if streams else outcome.duration)
 
         async def break_circuit(call: Call, proceed: Handler) -> Reply:
             ticket = breaker.enter()

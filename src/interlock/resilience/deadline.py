@@ -1,6 +1,7 @@
 """Deadlines kept: one shared wheel cancels the calls whose time is up, instead of a timer a call."""
 
 import asyncio
+from collections.abc import Awaitable
 
 from interlock.call import Call, Cancellation, Handler, Layer, Middleware, Outcome, Reply
 from interlock.contract.model import Operation
@@ -86,11 +87,11 @@ def deadline(wheel: Wheel) -> Layer:
     """Refuse a call whose time is up, and have `wheel` cancel it when its time runs out."""
 
     def layer(_operation: Operation) -> Middleware:
-        async def keep_deadline(call: Call, proceed: Handler) -> Reply:
+        def keep_deadline(call: Call, proceed: Handler) -> Awaitable[Reply]:
             if call.deadline.at <= monotonic():
                 raise DeadlineExceeded("the deadline had passed when the call arrived")
             wheel.watch(call)
-            return await proceed(call)
+            return proceed(call)
 
         return keep_deadline
 

@@ -140,7 +140,7 @@ def access(roles: Roles, *, service_principal: Principal | None = None) -> Layer
             return None
         permission = operation.permission
         if service_principal is not None:
-            return _acting(service_principal, roles.granting(permission), permission)
+            return _acting(service_principal, roles, permission)
         granting = roles.granting(permission)
         audited = roles.audits(permission)
 
@@ -152,6 +152,7 @@ def access(roles: Roles, *, service_principal: Principal | None = None) -> Layer
                 raise _denied(call, permission)
             if audited:
                 audit.privileged(call, permission)
+            call._roles = roles
             return await proceed(call)
 
         return permitted
@@ -162,11 +163,12 @@ def access(roles: Roles, *, service_principal: Principal | None = None) -> Layer
 _NOBODY = "nobody is authenticated, and the operation needs a permission"
 
 
-def _acting(principal: Principal, granting: frozenset[str], permission: str) -> Middleware:
-    may = not permission or not granting.isdisjoint(principal.roles)
+def _acting(principal: Principal, roles: Roles, permission: str) -> Middleware:
+    may = not permission or not roles.granting(permission).isdisjoint(principal.roles)
 
     async def as_service(call: Call, proceed: Handler) -> Reply:
         call.principal = principal
+        call._roles = roles
         if not may:
             raise _denied(call, permission)
         return await proceed(call)
@@ -174,15 +176,25 @@ def _acting(principal: Principal, granting: frozenset[str], permission: str) -> 
     return as_service
 
 
-def authorize(call: Call, permission: str, roles: Roles) -> None:
+def authorize(call: Call, permission: str, roles: Roles | None = None, *, owner: str | None = None) -> None:
     """Raise PERMISSION_DENIED unless the call's principal holds `permission`; for handlers that decide by content.
 
-    Without a principal it is UNAUTHENTICATED.
+    With `owner`, the principal of that subject may as well: `authorize(call, "orders:read-any", owner=order.customer)`.
+    `roles` are those that the call came in by, unless given. Without a principal it is UNAUTHENTICATED. RuntimeError
+    for a call that no layer `access` let through, and without `roles`.
     """
-    if call.principal is None:
+    principal = call.principal
+    if principal is None:
         raise Unauthenticated(_NOBODY)
-    if roles.granting(permission).isdisjoint(call.principal.roles):
+    if owner and principal.subject == owner:
+        return
+    held: Roles | None = roles if roles is not None else call._roles
+    if held is None:
+        raise RuntimeError("the call came in by no layer `access`: hand the roles over")
+    if held.granting(permission).isdisjoint(principal.roles):
         raise _denied(call, permission)
+    if held.audits(permission):
+        audit.privileged(call, permission)
 
 
 def _denied(call: Call, permission: str) -> PermissionDenied:

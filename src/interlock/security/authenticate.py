@@ -7,6 +7,7 @@ from interlock.contract.model import Operation
 from interlock.errors import Unauthenticated
 from interlock.metadata import Metadata
 from interlock.security import audit
+from interlock.security.edge import UNTRUSTED
 from interlock.security.refused import CredentialRefused
 
 if TYPE_CHECKING:
@@ -22,35 +23,6 @@ UNCONFIGURED = (
     "with `interlock keys token --subject ME --role ROLE`; elsewhere set INTERLOCK_JWKS to a JWKS file or URL"
 )
 """What every caller is told where no keys were ever made."""
-
-UNTRUSTED = frozenset(
-    (
-        b"baggage",
-        b"forwarded-user",
-        b"remote-user",
-        b"x-authenticated-user",
-        b"x-authenticated-userid",
-        b"x-client-cert",
-        b"x-client-dn",
-        b"x-consumer-username",
-        b"x-forwarded-client-cert",
-        b"x-forwarded-email",
-        b"x-forwarded-groups",
-        b"x-forwarded-preferred-username",
-        b"x-forwarded-user",
-        b"x-jwt-payload",
-        b"x-principal",
-        b"x-remote-user",
-        b"x-roles",
-        b"x-ssl-client-cert",
-        b"x-ssl-client-dn",
-        b"x-user-email",
-        b"x-user-id",
-        b"x-user-roles",
-        b"x-userinfo",
-    )
-)
-"""Names under which proxies hand on who somebody is. Nothing vouches for them here, so no handler sees one."""
 
 
 def authenticate(

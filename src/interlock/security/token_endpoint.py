@@ -135,7 +135,7 @@ def _fields(body: bytes, content_type: str) -> Mapping[str, str]:
     if kind not in (_FORM, "application/json"):
         raise TokenRefused("invalid_request", f"the body is to be {_FORM} or application/json")
     try:
-        pairs = _pairs(body, kind) if len(body) <= LARGEST else [None]
+        pairs: Any = _pairs(body, kind) if len(body) <= LARGEST else [None]
         fields = dict(pairs)
     except (ValueError, TypeError, RecursionError):
         pairs, fields = [None], {}

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jws import JWSAlgModel, JWSRegistry
+from joserfc.jws import JWSRegistry
 from joserfc.util import urlsafe_b64decode
 
 from interlock.call import Principal
@@ -106,7 +106,7 @@ class Issuer:
 class _Signatures(JWSRegistry):
     """Takes EdDSA for what RFC 9864 calls it on the one curve that we have; most of the world still says EdDSA."""
 
-    def get_alg(self, name: str) -> JWSAlgModel:
+    def get_alg(self, name: str) -> Any:
         """Return the algorithm of that name, if it is an allowed one."""
         return super().get_alg("Ed25519" if name == EDDSA.name else name)
 

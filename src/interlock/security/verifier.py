@@ -100,7 +100,9 @@ class Verifier:
             labels=("issuer", "kid"),
             merge="max",
         )
-        metrics.gauge("service_token_cache_entries", "Verified tokens that are remembered.", lambda: len(self._verified))
+        metrics.gauge(
+            "service_token_cache_entries", "Verified tokens that are remembered.", lambda: len(self._verified)
+        )
 
     def ages(self) -> dict[tuple[str, ...], float]:
         """Return the age in seconds of each known key that tells when it was made, by issuer and `kid`."""

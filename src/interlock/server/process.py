@@ -56,6 +56,10 @@ async def _run(
         loop.add_signal_handler(signal.SIGINT, _interrupt, stopped)
     service = make()
     loop.add_signal_handler(signal.SIGHUP, _hang_up, service)
+    admin = getattr(service.app, "admin", None)  # an application of another kind may have none
+    if admin is not None:
+        loop.add_signal_handler(signal.SIGUSR1, admin.toggle_debug)
+        loop.add_signal_handler(signal.SIGUSR2, admin.dump_tasks)
     attend(service, stopped.set)
     starting = asyncio.create_task(service.start())
     stopping = asyncio.create_task(stopped.wait())

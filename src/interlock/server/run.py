@@ -74,7 +74,7 @@ def _serve_here(
     from interlock.server.process import run  # noqa: PLC0415
     from interlock.server.worker import facts  # noqa: PLC0415
 
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, queued=True)
 
     def ready(service: "Service") -> None:
         told = facts(service)

@@ -70,11 +70,18 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._background(self.roll()))
+        for each in (signal.SIGUSR1, signal.SIGUSR2):
+            loop.add_signal_handler(each, self._pass_on, each)
         self._background(self._first_start())
         if self._hang_limit:
             self._background(self._look_for_hangs())
         await self._stopping.wait()
         return await self._end()
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        """Hand a signal on to the workers that are ready for it."""
+        for worker in self._in_charge.values():
+            worker.signal(number)
 
     async def restart(self) -> None:
         """End all workers and start others: for development, where the code has changed."""

@@ -112,7 +112,7 @@ def main(argument: str) -> int:
     plan = Plan(**json.loads(argument))
     for descriptor in plan.descriptors():
         os.set_inheritable(descriptor, False)
-    configure_logging(plan.log_level, plan.log_format)  # type: ignore[arg-type]
+    configure_logging(plan.log_level, plan.log_format, queued=True)  # type: ignore[arg-type]
     attendance = Attendance(plan)
     try:
         return run(

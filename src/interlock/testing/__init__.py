@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from interlock.testing.platforms import ServedPlatform as ServedPlatform
     from interlock.testing.platforms import platform_running as platform_running
     from interlock.testing.postgresql import postgresql_databases as postgresql_databases
+    from interlock.testing.proxy import Bandwidth as Bandwidth
+    from interlock.testing.proxy import Blackhole as Blackhole
+    from interlock.testing.proxy import CutAfter as CutAfter
+    from interlock.testing.proxy import FaultyProxy as FaultyProxy
+    from interlock.testing.proxy import Latency as Latency
+    from interlock.testing.proxy import Reset as Reset
+    from interlock.testing.proxy import SlowClose as SlowClose
+    from interlock.testing.proxy import Timeout as Timeout
     from interlock.testing.rabbitmq_server import rabbitmq_server as rabbitmq_server
     from interlock.testing.servers import NoServer as NoServer
     from interlock.testing.surroundings import Surroundings as Surroundings
@@ -35,6 +43,7 @@ _HOMES = {
     "nats_server": ("nats_server",),
     "platforms": ("Platforms", "ServedPlatform", "platform_running"),
     "postgresql": ("postgresql_databases",),
+    "proxy": ("Bandwidth", "Blackhole", "CutAfter", "FaultyProxy", "Latency", "Reset", "SlowClose", "Timeout"),
     "rabbitmq_server": ("rabbitmq_server",),
     "servers": ("NoServer",),
     "surroundings": ("Surroundings",),

@@ -4,7 +4,7 @@ It imports nothing of Interlock before a fixture is used. A fixture of the same 
 takes the place of one of these.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ except ImportError:  # another plugin runs async tests, and its own fixtures are
 
 if TYPE_CHECKING:
     from interlock.events.brokers.memory import MemoryBroker
-    from interlock.testing import Apps, Certificates, Clock, Events, Keyring, Platforms, Surroundings
+    from interlock.testing import Apps, Certificates, Clock, Events, FaultyProxy, Keyring, Platforms, Surroundings
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +62,19 @@ async def platform(surroundings: "Surroundings") -> AsyncIterator["Platforms"]:
 
     async with AsyncExitStack() as stack:
         yield Platforms(stack, surroundings)
+
+
+@asynchronous
+async def proxy() -> AsyncIterator["Callable[[str, int], Awaitable[FaultyProxy]]"]:
+    """Put a proxy that can fail before a server: `between = await proxy(host, port)`; it ends with the test."""
+    from interlock.testing.proxy import FaultyProxy
+
+    async with AsyncExitStack() as stack:
+
+        async def put(host: str, port: int) -> "FaultyProxy":
+            return await stack.enter_async_context(FaultyProxy(host, port))
+
+        yield put
 
 
 @pytest.fixture

@@ -1,12 +1,21 @@
-"""Rules of fields that lists are filtered and sorted by."""
+"""Rules of fields that lists are filtered and sorted by, and of those that traces show."""
 
+import re
 from collections.abc import Iterator
 
-from protobuf import DescField, DescFieldValueList, DescFieldValueMap, DescFieldValueMessage
+from protobuf import (
+    DescField,
+    DescFieldValueList,
+    DescFieldValueMap,
+    DescFieldValueMessage,
+    DescFieldValueScalar,
+    ScalarType,
+)
 
-from interlock.contract.declared import Declared
+from interlock.contract.declared import Declared, DeclaredField
 from interlock.contract.mistakes import Mistake
 
+ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\Z")
 COMPARABLE = frozenset(
     f"google.protobuf.{name}"
     for name in (
@@ -18,8 +27,10 @@ COMPARABLE = frozenset(
 
 
 def field_mistakes(declared: Declared) -> Iterator[Mistake]:
-    """Yield the fields that are filterable or sortable and hold no single value."""
+    """Yield the fields that are filterable or sortable and hold no single value, and wrong attributes of traces."""
     for each in declared.fields:
+        if each.options.trace_attribute:
+            yield from _attribute_mistakes(each)
         kind = _many(each.field)
         if not kind:
             continue
@@ -27,6 +38,22 @@ def field_mistakes(declared: Declared) -> Iterator[Mistake]:
             if getattr(each.options, name):
                 message = f"{each.field.parent.name}.{each.field.name} is {name}, but it is {kind}"
                 yield Mistake(each.where(name), message, f"drop `{name}`, or mark a field that holds one value")
+
+
+def _attribute_mistakes(declared: DeclaredField) -> Iterator[Mistake]:
+    field, name, where = declared.field, declared.options.trace_attribute, declared.where("trace_attribute")
+    shown = f"{field.parent.name}.{field.name}"
+    if not ATTRIBUTE.match(name):
+        remedy = "write lower-case words with dots between them, such as `order.id`"
+        yield Mistake(where, f"{shown} is shown in traces as {name!r}, which is no attribute's name", remedy)
+    if declared.options.sensitive:
+        yield Mistake(where, f"{shown} is sensitive, and shown in traces", "drop one of the two")
+    match field.value:
+        case DescFieldValueMessage(message=message):
+            remedy = f"mark the fields of {message.name} that tell something"
+            yield Mistake(where, f"{shown} is shown in traces, but it is a message ({message.name})", remedy)
+        case DescFieldValueScalar(scalar=ScalarType.BYTES):
+            yield Mistake(where, f"{shown} is shown in traces, but it is bytes", "mark a field that people can read")
 
 
 def _many(field: DescField) -> str:

@@ -245,7 +245,7 @@ class EventOptions(Message[_EventOptionsFields]):
         key: str
         deprecation: Deprecation | None
 
-_FieldOptionsFields: TypeAlias = Literal["sensitive", "filterable", "sortable", "example"]
+_FieldOptionsFields: TypeAlias = Literal["sensitive", "filterable", "sortable", "example", "trace_attribute"]
 
 class FieldOptions(Message[_FieldOptionsFields]):
     """
@@ -280,9 +280,16 @@ class FieldOptions(Message[_FieldOptionsFields]):
             ```proto
             string example = 4;
             ```
+        trace_attribute:
+            The name under which traces show the field's value, lower-case with dots (`order.id`); of a repeated field or a map,
+            how many there are.
+
+            ```proto
+            string trace_attribute = 5;
+            ```
     """
 
-    __slots__ = ("sensitive", "filterable", "sortable", "example")
+    __slots__ = ("sensitive", "filterable", "sortable", "example", "trace_attribute")
 
     if TYPE_CHECKING:
 
@@ -293,6 +300,7 @@ class FieldOptions(Message[_FieldOptionsFields]):
             filterable: bool = False,
             sortable: bool = False,
             example: str = "",
+            trace_attribute: str = "",
         ) -> None:
             pass
 
@@ -300,6 +308,7 @@ class FieldOptions(Message[_FieldOptionsFields]):
         filterable: bool
         sortable: bool
         example: str
+        trace_attribute: str
 
 _RateLimitFields: TypeAlias = Literal["requests", "per"]
 
@@ -622,7 +631,7 @@ extend google.protobuf.FieldOptions { optional interlock.v1.FieldOptions field =
 
 
 _DESC = file_desc(
-    b'\n\x1ainterlock/v1/options.proto\x12\x0cinterlock.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto"\xdc\x01\n\x0eServiceOptions\x12\x14\n\x05owner\x18\x01 \x01(\tR\x05owner\x12&\n\x04tier\x18\x02 \x01(\x0e2\x12.interlock.v1.TierR\x04tier\x12\x1c\n\tpublishes\x18\x03 \x03(\tR\tpublishes\x12\x1e\n\nsubscribes\x18\x04 \x03(\tR\nsubscribes\x12\x14\n\x05calls\x18\x05 \x03(\tR\x05calls\x128\n\nobjectives\x18\x06 \x01(\x0b2\x18.interlock.v1.ObjectivesR\nobjectives"\xc4\x04\n\rMethodOptions\x12 \n\npermission\x18\x01 \x01(\tH\x00R\npermission\x12*\n\x0funauthenticated\x18\x02 \x01(\x08H\x00R\x0funauthenticated\x122\n\x08exposure\x18\x03 \x01(\x0e2\x16.interlock.v1.ExposureR\x08exposure\x123\n\x07timeout\x18\x04 \x01(\x0b2\x19.google.protobuf.DurationR\x07timeout\x12@\n\x0bidempotency\x18\x05 \x01(\x0e2\x19.interlock.v1.IdempotencyH\x01R\x0bidempotency\x88\x01\x01\x126\n\nrate_limit\x18\x06 \x01(\x0b2\x17.interlock.v1.RateLimitR\trateLimit\x12&\n\x04tier\x18\x07 \x01(\x0e2\x12.interlock.v1.TierR\x04tier\x12\x16\n\x06errors\x18\x08 \x03(\tR\x06errors\x121\n\x08examples\x18\t \x03(\x0b2\x15.interlock.v1.ExampleR\x08examples\x12;\n\x0bdeprecation\x18\n \x01(\x0b2\x19.interlock.v1.DeprecationR\x0bdeprecation\x128\n\nobjectives\x18\x0b \x01(\x0b2\x18.interlock.v1.ObjectivesR\nobjectivesB\x08\n\x06accessB\x0e\n\x0c_idempotency"q\n\x0cEventOptions\x12\x12\n\x04type\x18\x01 \x01(\tR\x04type\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12;\n\x0bdeprecation\x18\x03 \x01(\x0b2\x19.interlock.v1.DeprecationR\x0bdeprecation"\x82\x01\n\x0cFieldOptions\x12\x1c\n\tsensitive\x18\x01 \x01(\x08R\tsensitive\x12\x1e\n\nfilterable\x18\x02 \x01(\x08R\nfilterable\x12\x1a\n\x08sortable\x18\x03 \x01(\x08R\x08sortable\x12\x18\n\x07example\x18\x04 \x01(\tR\x07example"T\n\tRateLimit\x12\x1a\n\x08requests\x18\x01 \x01(\rR\x08requests\x12+\n\x03per\x18\x02 \x01(\x0b2\x19.google.protobuf.DurationR\x03per"M\n\x07Example\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07request\x18\x02 \x01(\tR\x07request\x12\x14\n\x05reply\x18\x03 \x01(\tR\x05reply"Y\n\x0bDeprecation\x12\x14\n\x05since\x18\x01 \x01(\tR\x05since\x12\x16\n\x06sunset\x18\x02 \x01(\tR\x06sunset\x12\x1c\n\tsuccessor\x18\x03 \x01(\tR\tsuccessor"\x9d\x01\n\nObjectives\x12:\n\x0blatency_p95\x18\x01 \x01(\x0b2\x19.google.protobuf.DurationR\nlatencyP95\x12#\n\rsuccess_ratio\x18\x02 \x01(\x01R\x0csuccessRatio\x12.\n\x13requests_per_second\x18\x03 \x01(\rR\x11requestsPerSecond*F\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bHIGH_VOLUME\x10\x01\x12\x0c\n\x08STANDARD\x10\x02\x12\t\n\x05ADMIN\x10\x03*&\n\x08Exposure\x12\x0c\n\x08INTERNAL\x10\x00\x12\x0c\n\x08EXTERNAL\x10\x01*,\n\x0bIdempotency\x12\x08\n\x04NONE\x10\x00\x12\x08\n\x04SAFE\x10\x01\x12\t\n\x05KEYED\x10\x02:Y\n\x07service\x18\xf4\xb3\x04 \x01(\x0b2\x1c.interlock.v1.ServiceOptions\x12\x1f.google.protobuf.ServiceOptionsR\x07service:U\n\x06method\x18\xf4\xb3\x04 \x01(\x0b2\x1b.interlock.v1.MethodOptions\x12\x1e.google.protobuf.MethodOptionsR\x06method:S\n\x05event\x18\xf4\xb3\x04 \x01(\x0b2\x1a.interlock.v1.EventOptions\x12\x1f.google.protobuf.MessageOptionsR\x05event:Q\n\x05field\x18\xf4\xb3\x04 \x01(\x0b2\x1a.interlock.v1.FieldOptions\x12\x1d.google.protobuf.FieldOptionsR\x05fieldb\x06proto3',
+    b'\n\x1ainterlock/v1/options.proto\x12\x0cinterlock.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto"\xdc\x01\n\x0eServiceOptions\x12\x14\n\x05owner\x18\x01 \x01(\tR\x05owner\x12&\n\x04tier\x18\x02 \x01(\x0e2\x12.interlock.v1.TierR\x04tier\x12\x1c\n\tpublishes\x18\x03 \x03(\tR\tpublishes\x12\x1e\n\nsubscribes\x18\x04 \x03(\tR\nsubscribes\x12\x14\n\x05calls\x18\x05 \x03(\tR\x05calls\x128\n\nobjectives\x18\x06 \x01(\x0b2\x18.interlock.v1.ObjectivesR\nobjectives"\xc4\x04\n\rMethodOptions\x12 \n\npermission\x18\x01 \x01(\tH\x00R\npermission\x12*\n\x0funauthenticated\x18\x02 \x01(\x08H\x00R\x0funauthenticated\x122\n\x08exposure\x18\x03 \x01(\x0e2\x16.interlock.v1.ExposureR\x08exposure\x123\n\x07timeout\x18\x04 \x01(\x0b2\x19.google.protobuf.DurationR\x07timeout\x12@\n\x0bidempotency\x18\x05 \x01(\x0e2\x19.interlock.v1.IdempotencyH\x01R\x0bidempotency\x88\x01\x01\x126\n\nrate_limit\x18\x06 \x01(\x0b2\x17.interlock.v1.RateLimitR\trateLimit\x12&\n\x04tier\x18\x07 \x01(\x0e2\x12.interlock.v1.TierR\x04tier\x12\x16\n\x06errors\x18\x08 \x03(\tR\x06errors\x121\n\x08examples\x18\t \x03(\x0b2\x15.interlock.v1.ExampleR\x08examples\x12;\n\x0bdeprecation\x18\n \x01(\x0b2\x19.interlock.v1.DeprecationR\x0bdeprecation\x128\n\nobjectives\x18\x0b \x01(\x0b2\x18.interlock.v1.ObjectivesR\nobjectivesB\x08\n\x06accessB\x0e\n\x0c_idempotency"q\n\x0cEventOptions\x12\x12\n\x04type\x18\x01 \x01(\tR\x04type\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12;\n\x0bdeprecation\x18\x03 \x01(\x0b2\x19.interlock.v1.DeprecationR\x0bdeprecation"\xab\x01\n\x0cFieldOptions\x12\x1c\n\tsensitive\x18\x01 \x01(\x08R\tsensitive\x12\x1e\n\nfilterable\x18\x02 \x01(\x08R\nfilterable\x12\x1a\n\x08sortable\x18\x03 \x01(\x08R\x08sortable\x12\x18\n\x07example\x18\x04 \x01(\tR\x07example\x12\'\n\x0ftrace_attribute\x18\x05 \x01(\tR\x0etraceAttribute"T\n\tRateLimit\x12\x1a\n\x08requests\x18\x01 \x01(\rR\x08requests\x12+\n\x03per\x18\x02 \x01(\x0b2\x19.google.protobuf.DurationR\x03per"M\n\x07Example\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07request\x18\x02 \x01(\tR\x07request\x12\x14\n\x05reply\x18\x03 \x01(\tR\x05reply"Y\n\x0bDeprecation\x12\x14\n\x05since\x18\x01 \x01(\tR\x05since\x12\x16\n\x06sunset\x18\x02 \x01(\tR\x06sunset\x12\x1c\n\tsuccessor\x18\x03 \x01(\tR\tsuccessor"\x9d\x01\n\nObjectives\x12:\n\x0blatency_p95\x18\x01 \x01(\x0b2\x19.google.protobuf.DurationR\nlatencyP95\x12#\n\rsuccess_ratio\x18\x02 \x01(\x01R\x0csuccessRatio\x12.\n\x13requests_per_second\x18\x03 \x01(\rR\x11requestsPerSecond*F\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bHIGH_VOLUME\x10\x01\x12\x0c\n\x08STANDARD\x10\x02\x12\t\n\x05ADMIN\x10\x03*&\n\x08Exposure\x12\x0c\n\x08INTERNAL\x10\x00\x12\x0c\n\x08EXTERNAL\x10\x01*,\n\x0bIdempotency\x12\x08\n\x04NONE\x10\x00\x12\x08\n\x04SAFE\x10\x01\x12\t\n\x05KEYED\x10\x02:Y\n\x07service\x18\xf4\xb3\x04 \x01(\x0b2\x1c.interlock.v1.ServiceOptions\x12\x1f.google.protobuf.ServiceOptionsR\x07service:U\n\x06method\x18\xf4\xb3\x04 \x01(\x0b2\x1b.interlock.v1.MethodOptions\x12\x1e.google.protobuf.MethodOptionsR\x06method:S\n\x05event\x18\xf4\xb3\x04 \x01(\x0b2\x1a.interlock.v1.EventOptions\x12\x1f.google.protobuf.MessageOptionsR\x05event:Q\n\x05field\x18\xf4\xb3\x04 \x01(\x0b2\x1a.interlock.v1.FieldOptions\x12\x1d.google.protobuf.FieldOptionsR\x05fieldb\x06proto3',
     [
         descriptor_pb.desc(),
         duration_pb.desc(),

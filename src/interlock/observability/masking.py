@@ -1,0 +1,79 @@
+"""What must not stand in a log or a trace: fields that the contract calls sensitive, and keys that name credentials."""
+
+from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
+from typing import Any
+
+from protobuf import DescField, DescMessage, Message
+
+from interlock.contract.gen.interlock.v1.options_pb import ext_field
+
+MASK = "***"
+SECRETS = frozenset(
+    (
+        *("authorization", "proxy_authorization", "cookie", "set_cookie", "password", "passwd", "secret", "token"),
+        *("access_token", "refresh_token", "id_token", "api_key", "apikey", "x_api_key", "private_key"),
+        "client_secret",
+    )
+)
+"""Keys whose values are masked wherever a log line has them, in any case, `-` and `_` alike."""
+
+_DEEPEST = 8
+_MANY = 20
+
+
+def masked(message: Message[Any], depth: int = 0) -> dict[str, Any]:
+    """Return what is set in a message by field names, sensitive fields masked; deep and long ones are cut."""
+    found: dict[str, Any] = {}
+    for field in _fields(type(message).desc()):
+        if field not in message:
+            continue
+        found[field.name] = MASK if sensitive(field) else _shown(message[field], depth)
+    return found
+
+
+def _shown(value: Any, depth: int) -> Any:
+    if isinstance(value, Message):
+        return masked(value, depth + 1) if depth < _DEEPEST else "…"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"{len(value)} bytes"
+    if isinstance(value, Mapping):
+        return {str(key): _shown(value[key], depth) for key in list(value)[:_MANY]}
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    if hasattr(value, "__iter__"):
+        return [_shown(each, depth) for each in list(value)[:_MANY]]
+    return str(value)
+
+
+def sensitive(field: DescField) -> bool:
+    """Tell whether the contract wants the field masked."""
+    options = field.proto.options
+    return options is not None and ext_field in options and bool(options[ext_field].sensitive)
+
+
+@lru_cache(1024)
+def _fields(desc: DescMessage) -> tuple[DescField, ...]:
+    return tuple(desc.fields)
+
+
+@lru_cache(1024)
+def _is_secret(key: str) -> bool:
+    return key.lower().replace("-", "_") in SECRETS
+
+
+def mask(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask a line, a processor of structlog: values of keys that name secrets, sensitive fields of messages."""
+    for key, value in line.items():
+        if type(value) is str and not _is_secret(key):
+            continue
+        line[key] = MASK if _is_secret(key) and value not in (None, "") else _within(value)
+    return line
+
+
+def _within(value: Any) -> Any:
+    if isinstance(value, Message):
+        return masked(value)
+    if isinstance(value, dict):
+        return {key: MASK if _is_secret(str(key)) else _within(each) for key, each in value.items()}
+    return value

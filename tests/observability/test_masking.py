@@ -1,0 +1,58 @@
+"""What the contract calls sensitive, and what names a credential, stands in no log."""
+
+import io
+import json
+import logging
+
+import pytest
+import structlog
+
+from interlock.observability.logging import configure_logging
+from interlock.observability.masking import MASK, mask, masked
+from shop.gen.api.order.v1.order_pb import Address, CreateOrderRequest, OrderItem, PaymentMethod
+from shop.gen.api.order.v1.order_rpc import CREATE_ORDER
+from tests.shop.test_orders import TOKEN
+
+
+def request() -> CreateOrderRequest:
+    """Return an order with a card's token."""
+    return CreateOrderRequest(
+        customer_id="c-1",
+        items=[OrderItem(product_id="p-cup", quantity=2)],
+        shipping_address=Address(city="Bergen"),
+        payment_method=PaymentMethod(method=TOKEN),
+    )
+
+
+def test_sensitive_fields_of_a_message_are_masked() -> None:
+    """At any depth; the rest is there by the contract's names."""
+    assert CREATE_ORDER.request_type is CreateOrderRequest
+    shown = masked(request())
+    assert shown["customer_id"] == "c-1"
+    assert shown["items"] == [{"product_id": "p-cup", "quantity": 2}]
+    assert "tok-visa" not in json.dumps(shown)
+    assert MASK in json.dumps(shown)
+
+
+@pytest.mark.parametrize("key", ["password", "Authorization", "api-key", "X_API_KEY", "token"])
+def test_values_of_secret_keys_are_masked(key: str) -> None:
+    """In any case and spelling, also within a mapping."""
+    line = mask(None, "info", {key: "hush", "event": "x", "headers": {key: "hush", "accept": "y"}})
+    assert line == {key: MASK, "event": "x", "headers": {key: MASK, "accept": "y"}}
+
+
+def test_a_line_of_either_logger_is_masked() -> None:
+    """structlog's keywords and the standard library's `extra` alike."""
+    root = logging.getLogger()
+    before, level, stream = root.handlers[:], root.level, io.StringIO()
+    try:
+        configure_logging("info", "json", stream)
+        structlog.get_logger().info("placed", order=request(), token="hush")
+        logging.getLogger("theirs").info("placed", extra={"password": "hush", "order": request()})
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [each["order"]["customer_id"] for each in lines] == ["c-1", "c-1"]
+    assert "hush" not in stream.getvalue()
+    assert "tok-visa" not in stream.getvalue()
