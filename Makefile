@@ -12,7 +12,7 @@ COMPILE    := $(PY) -m uv pip compile pyproject.toml --quiet --universal --pytho
               --no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements"
 REGISTRIES := uv[.]lock|py[p]i[.]org|pythonhost[e]d[.]org|n[p]mjs[.](org|com)
 
-.PHONY: help run test check bench generate requirements format clean
+.PHONY: help run test check bench soak generate requirements format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -36,6 +36,9 @@ check: $(READY) ## format, lint, types, architecture, stale generated code
 
 bench: $(READY) ## run the benchmarks
 	@$(PY) -m bench $(ARGS)
+
+soak: $(READY) ## move money between two services that are killed all the while; some 15 minutes
+	@$(PY) -m bench.soak $(ARGS)
 
 generate: $(READY) ## write all generated code anew
 	@$(PY) tools/generate.py

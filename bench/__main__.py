@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from bench import called, identity, process, report, served
+from bench import called, events, hostile, identity, process, report, served
 from bench.figures import Effort, Section
 from bench.load import WrongReply
 from bench.processes import NotMeasured
@@ -21,6 +21,8 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "stream": served.stream,
     "workers": served.workers,
     "client": called.client,
+    "hostile": hostile.hostile,
+    "events": events.events,
     "import": process.imports,
     "memory": process.memory,
 }
@@ -38,6 +40,8 @@ EXAMPLES = """sections:
   stream    messages of a server stream: ours, grpc.aio
   workers   requests per CPU second of two workers against one
   client    our typed client, a bare stub of grpc.aio
+  hostile   what another caller waits under each attack
+  events    publishing, outbox, relay, consuming with an inbox; a page a million rows down
   import    import interlock, interlock --help
   memory    a worker's memory and its start
 

@@ -50,7 +50,7 @@ def profile(effort: Effort) -> Section:
 
 
 async def _measure(access_log: AccessLog, slices: int) -> dict[str, list[float]]:
-    app = App(reference.handler(), settings=Settings(), access_log=access_log)
+    app = App(reference.handler(), settings=Settings(trace_ratio=0.01), access_log=access_log)
     unary, rest = _request(app, load.UNARY.path, load.UNARY.body), _request(app, load.REST.path, b"")
     endpoints = app._endpoints
     whole = endpoints[reference.UNARY]

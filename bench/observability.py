@@ -6,11 +6,11 @@ counts, because what else runs on the machine only ever adds.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from statistics import mean
 from typing import Any
 
-from interlock.call import Call, Direction, Handler, Layer, Outcome, Reply, compose, current_call
+from interlock.call import Call, Direction, Handler, Layer, Middleware, Outcome, Reply, compose, current_call
 from interlock.metadata import Metadata
 from interlock.observability.logging import AccessLog, log
 from interlock.observability.measure import metrics, metrics_of_caller
@@ -96,6 +96,16 @@ def exporting(ratio: float) -> Tracing:
     return tracing
 
 
+def sized(_operation: object) -> Middleware:
+    """Note sizes, as a front does."""
+
+    def note(call: Call, proceed: Handler) -> Awaitable[Reply]:
+        call.request_bytes, call.reply_bytes = 30, 300
+        return proceed(call)
+
+    return note
+
+
 def cases() -> dict[str, tuple[list[Layer], tuple[tuple[bytes, bytes], ...], Direction]]:
     """Return what is measured: layers, head, direction."""
     served, sent = Direction.SERVED, Direction.SENT
@@ -113,6 +123,7 @@ def cases() -> dict[str, tuple[list[Layer], tuple[tuple[bytes, bytes], ...], Dir
         "trace, sent, sampled": ([trace(all_sampled)], (), sent),
         "trace and attempt, sent, sampled": ([trace(all_sampled), attempt(all_sampled)], (), sent),
         "metrics, served": ([metrics(meter.served)], plain, served),
+        "metrics and sizes, served": ([metrics(meter.served), sized], plain, served),
         "metrics, sent": ([metrics(meter.sent)], (), sent),
         "metrics of the caller, sent": ([metrics_of_caller()], (), sent),
         "access log": ([log(access)], plain, served),

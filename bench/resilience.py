@@ -5,9 +5,11 @@ half of the slices counts. The last rows are the layers together, as a client ha
 """
 
 import asyncio
+import tempfile
 import time
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from statistics import median
 
 from interlock import Call, Deadline, Direction, Principal
@@ -16,9 +18,11 @@ from interlock.contract.gen.interlock.v1.options_pb import Idempotency
 from interlock.contract.model import Operation, RateLimit
 from interlock.resilience.budget import RetryBudget
 from interlock.resilience.circuit_breaker import BreakerPolicy, Breakers, circuit_breaker
+from interlock.resilience.concurrency import Bulkhead, BulkheadPolicy, concurrency
 from interlock.resilience.rate_limit import Limiter, rate_limit
 from interlock.resilience.retry import RetryPolicy, retry
 from interlock.resilience.sent_deadline import late_wheel, sent_deadline
+from interlock.resilience.shedding import Shedder, shed
 from shop.gen.api.order.v1.order_pb import Order
 from shop.gen.api.order.v1.order_rpc import GET_ORDER, ORDER_SERVICE
 
@@ -33,6 +37,7 @@ def layers() -> dict[str, list[Layer]]:
     deadline = sent_deadline(late_wheel())
     again = retry(RetryPolicy(), RetryBudget())
     breaker = circuit_breaker(Breakers(BreakerPolicy()))
+    bulkhead = concurrency(Bulkhead(BulkheadPolicy()))
     return {
         BARE: [],
         "sent_deadline": [deadline],
@@ -40,8 +45,15 @@ def layers() -> dict[str, list[Layer]]:
         "circuit_breaker": [breaker],
         "rate_limit": [rate_limit(Limiter())],
         "rate_limit, 10,000 callers": [rate_limit(Limiter())],
-        "all of a SENT call": [deadline, again, breaker],
+        "rate_limit, shared by workers": [rate_limit(Limiter(workers=2, shared=_table()))],
+        "concurrency": [bulkhead],
+        "shed": [shed(Shedder())],
+        "all of a SENT call": [deadline, again, breaker, bulkhead],
     }
+
+
+def _table() -> Path:
+    return Path(tempfile.mkdtemp(prefix="interlock-bench-")) / "limits"
 
 
 def operation() -> Operation:

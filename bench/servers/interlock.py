@@ -12,7 +12,7 @@ from interlock.settings import Settings
 
 def make() -> App:
     """Make the app; access log (JSON lines, to stderr), deadlines, validation are what an App has by default."""
-    return App(reference.handler(), settings=Settings())
+    return App(reference.handler(), settings=Settings(trace_ratio=0.01))
 
 
 if __name__ == "__main__":

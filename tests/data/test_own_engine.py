@@ -9,7 +9,7 @@ from sqlalchemy import String, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from interlock.data import Database, inbox, join, outbox
+from interlock.data import Database, Transaction, inbox, join, outbox
 from interlock.data.answer import Answer, Claim, Identity
 from interlock.data.idempotency import StoredAnswers
 from interlock.data.tables import chassis
@@ -83,23 +83,31 @@ async def test_events_go_with_a_session_s_own_transaction(own: Database, engine:
                 await inner.publish(EchoMade(text="kept too"))
     assert await counts(engine) == (1, 2)
     assert await own.outbox_bell.wait(heard, timeout=5)
-    with pytest.raises(KeyError):
+
+    async def undone() -> None:
         async with AsyncSession(engine) as session, session.begin():
             session.add(Note(text="undone"))
             async with own.joined(session) as tx:
                 await tx.publish(EchoMade(text="undone"))
             raise KeyError
+
+    with pytest.raises(KeyError):
+        await undone()
     assert await counts(engine) == (1, 2)
 
 
 async def test_a_joined_block_that_fails_stores_nothing(own: Database, engine: AsyncEngine) -> None:
     """The session may go on without what its block published."""
+
+    async def failing(session: AsyncSession) -> None:
+        async with own.joined(session) as tx:
+            await tx.publish(EchoMade(text="not"))
+            raise KeyError
+
     async with AsyncSession(engine) as session, session.begin():
         session.add(Note(text="kept"))
         with pytest.raises(KeyError):
-            async with own.joined(session) as tx:
-                await tx.publish(EchoMade(text="not"))
-                raise KeyError
+            await failing(session)
     assert await counts(engine) == (1, 0)
 
 
@@ -115,21 +123,27 @@ async def test_sessions_work_inside_our_transactions(own: Database, engine: Asyn
             await session.rollback()
         await tx.publish(EchoMade(text="a"))
     assert await counts(engine) == (1, 1)
+
+    async def undone(tx: Transaction) -> None:
+        async with tx.session() as session:
+            session.add(Note(text="c"))
+            await session.commit()
+        raise KeyError
+
     with pytest.raises(KeyError):
-        async with own.transaction() as tx:
-            async with tx.session() as session:
-                session.add(Note(text="c"))
-                await session.commit()
-            raise KeyError
+        await own.run(undone)
     assert await counts(engine) == (1, 1)
 
 
 async def test_a_rollback_behind_our_back_is_not_taken_for_a_commit(own: Database, engine: AsyncEngine) -> None:
     """Who rolls back the connection itself is told at the commit, and nothing is committed."""
+
+    async def rolled_back(tx: Transaction) -> None:
+        await tx.execute("INSERT INTO note VALUES ('gone')")
+        await tx.connection.rollback()
+
     with pytest.raises(Aborted, match="undone"):
-        async with own.transaction() as tx:
-            await tx.execute("INSERT INTO note VALUES ('gone')")
-            await tx.connection.rollback()
+        await own.run(rolled_back)
     assert await counts(engine) == (0, 0)
 
 

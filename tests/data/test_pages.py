@@ -225,6 +225,7 @@ AT = Field(path="created_at", kind=FieldKind.TIMESTAMP, filterable=True, sortabl
 
 _comparisons = st.one_of(
     st.builds(Comparison, st.just(NAME), st.sampled_from(["=", "!=", "<", ">="]), st.sampled_from("abc")),
+    st.builds(Comparison, st.just(NAME), st.just(":"), st.sampled_from(["", "a", "b", "A", "%", "_", None])),
     st.builds(Comparison, st.just(SIZE), st.sampled_from(["=", "!=", "<=", ">"]), st.integers(0, 3)),
     st.builds(
         Comparison,
@@ -257,6 +258,8 @@ def holds(wanted: Filter, row: Any) -> bool:
             has = row[field.path]
             if has is None:
                 return operator == "!="
+            if operator == ":":
+                return value is None or str(value) in has
             return bool(
                 {
                     "=": has == value,

@@ -111,6 +111,6 @@ async def test_rules_and_panels_ask_for_what_is_there(app: App, deployment: Depl
 
 async def scraped(app: App) -> str:
     """Return what the operations port shows a scraper."""
-    transport: Any = httpx2.ASGITransport(app=app.operations)  # type: ignore[arg-type]  # the type is starlette's
+    transport: Any = httpx2.ASGITransport(app=app.operations)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as operator:
         return (await operator.get("/metrics")).text

@@ -143,7 +143,7 @@ async def clash(work: Work, _call: Call, tx: Transaction | None) -> None:
     """Meet a transaction that can't be ordered before ours: a real one on PostgreSQL, SQLite has none."""
     if not work.database.is_postgresql:
         raise Conflict("as if")
-    import asyncpg  # type: ignore[import-untyped]  # noqa: PLC0415 - published without types
+    import asyncpg  # type: ignore[import-untyped]  # published without types
 
     other = await asyncpg.connect(work.database._url.set(drivername="postgresql").render_as_string(hide_password=False))
     await other.execute("UPDATE clash SET number = number + 1")
@@ -184,7 +184,7 @@ def main(url: str, kind: str) -> int:
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
-            print(f"{kind} was not killed at {step}", file=sys.stderr)
+            sys.stderr.write(f"{kind} was not killed at {step}\n")
             survived = 1
     return survived
 

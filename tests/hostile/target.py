@@ -38,7 +38,7 @@ class Target:
     async def state(self) -> State:
         """Measure the worker."""
         worker = int(json.loads((await self.get("/v1/echo/pid"))[1])["data"]["text"])
-        status = Path(f"/proc/{worker}/status").read_text()
+        status = _status(worker)
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         assert found is not None
         text = await self._metrics()
@@ -115,6 +115,10 @@ class Target:
     async def get(self, path: str) -> tuple[int, bytes]:
         """Ask on a new connection; return status and body."""
         return await _got(*await self.connect(), path)
+
+
+def _status(worker: int) -> str:
+    return Path(f"/proc/{worker}/status").read_text()
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

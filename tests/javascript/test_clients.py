@@ -36,7 +36,7 @@ NODE_DOORS = (
     "connect-node proto", "connect-node proto HTTP/1.1", "connect-node JSON",
 )  # fmt: skip
 BROWSER_DOORS = ("connect-web proto", "connect-web JSON", "connect-web grpc-web")
-PAGE = b"<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>scenarios</title><script src=script></script>"
+PAGE = b"<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>x</title><script src=script></script>"
 
 
 class Remembering(Sample):

@@ -20,8 +20,10 @@ OPENING = 1_000_000
 SENDER, RECEIVER = "ledger.v1.SendingBank", "ledger.v1.ReceivingBank"
 
 _TABLES = (
-    "CREATE TABLE IF NOT EXISTS account (name VARCHAR(20) PRIMARY KEY, balance BIGINT NOT NULL, "
-    "sent BIGINT NOT NULL, handled BIGINT NOT NULL)",
+    (
+        "CREATE TABLE IF NOT EXISTS account (name VARCHAR(20) PRIMARY KEY, balance BIGINT NOT NULL, "
+        "sent BIGINT NOT NULL, handled BIGINT NOT NULL)"
+    ),
     # no key: what is applied twice shall be seen, not refused
     "CREATE TABLE IF NOT EXISTS applied (account VARCHAR(20) NOT NULL, number BIGINT NOT NULL, after BIGINT NOT NULL)",
 )
@@ -35,7 +37,7 @@ class Sending(SendingBank):
 
     async def send(self) -> None:
         """Take an amount off an account and send it, in one transaction."""
-        name, amount = f"account-{random.randrange(ACCOUNTS)}", random.randint(1, 100)  # noqa: S311 - no secret
+        name, amount = f"account-{random.randrange(ACCOUNTS)}", random.randint(1, 100)
 
         async def work(tx: Transaction) -> None:
             changed = await tx.execute(

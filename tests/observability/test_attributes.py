@@ -138,9 +138,10 @@ async def test_retries_and_open_circuits_are_events(retries: int) -> None:
         async with (
             make(Failing()) as failing,
             SampleServiceClient(failing, retries=quickly, breaker=policy) as neighbour,
+            make(Calling(neighbour), tracing=tracing) as app,
+            SampleServiceClient(app) as client,
         ):
-            async with make(Calling(neighbour), tracing=tracing) as app, SampleServiceClient(app) as client:
-                await client.echo(text="x")
+            await client.echo(text="x")
     name = "sample.v1.SampleService/GetThing"
     sent = [each for each in collector.spans if each.kind == "CLIENT"]
     calls = [[event["name"] for event in each.events] for each in sent if each.name == name]

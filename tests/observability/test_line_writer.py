@@ -6,6 +6,7 @@ import os
 import threading
 import time
 
+from interlock.observability import logging as ours
 from interlock.observability.line_writer import LineWriter
 from interlock.observability.logging import configure_logging, dropped_lines
 from tests.waiting import until
@@ -88,7 +89,9 @@ async def test_logging_does_not_wait_for_a_full_pipe() -> None:
                 assert '"level": "warning"' in source.readline()
                 rest = threading.Thread(target=source.read)
                 rest.start()
-                await until(lambda: root.handlers[0].flush() or root.handlers[0].stream.flush(5), 30)  # type: ignore[attr-defined]
+                queue = ours._queue
+                assert queue is not None
+                await until(lambda: queue.flush(5), 30)
                 stream.close()
                 rest.join(10)
     finally:
@@ -99,6 +102,4 @@ async def test_logging_does_not_wait_for_a_full_pipe() -> None:
 
 def configure_plain() -> None:
     """Leave no queue behind for other tests."""
-    from interlock.observability import logging as ours
-
     ours._queue = None

@@ -1,7 +1,7 @@
 """What is measured beside requests: sizes, neighbours, circuits, databases, what waits; traces found from numbers."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ async def test_calls_to_neighbours_tell_protocol_retries_and_circuits(over: str)
     """The method is the protocol's, an attempt after the first is a retry, an open circuit stands at 2."""
     meter = Metrics("caller")
     tracing = Tracing("caller", sent=meter.sent, breakers=meter.breakers)
-    retries = RetryPolicy(retries=1)
+    retries = RetryPolicy(retries=1, longest_pause=timedelta(seconds=1))
     async with serving(make()) as address:
         target = str(address) if over == "grpc" else address.url
         policy = BreakerPolicy(minimum_calls=0, consecutive_failures=3)
@@ -144,7 +144,8 @@ def test_ten_thousand_principals_and_error_texts_make_no_series() -> None:
 def exemplars(meter: Metrics) -> dict[str, str]:
     """Return the trace ids of the exemplars of request durations, by bucket."""
     text = meter.exposition(OPENMETRICS)[1].decode()
-    samples = [each for family in parse_openmetrics(text) for each in family.samples]
+    parse: Any = parse_openmetrics
+    samples = [each for family in parse(text) for each in family.samples]
     return {
         each.labels["le"]: each.exemplar.labels["trace_id"]
         for each in samples

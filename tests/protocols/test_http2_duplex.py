@@ -205,7 +205,7 @@ async def test_leaving_resets_the_stream() -> None:
             [each async for each in client.using(timeout=0.2).chat(endless())]
         stream = client.chat(endless())
         assert (await anext(stream)).text == "hi"
-        waiting = asyncio.create_task(anext(stream))  # type: ignore[arg-type]  # an awaitable is a coroutine here
+        waiting = asyncio.create_task(anext(stream))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -336,7 +336,7 @@ async def test_closing_the_client_ends_its_talks() -> None:
     """A talk that waits is cancelled."""
     async with raw_http2(quiet) as (port, talkers):
         client = SampleServiceClient(f"http://127.0.0.1:{port}")
-        waiting = asyncio.create_task(anext(client.chat([])))  # type: ignore[arg-type]
+        waiting = asyncio.create_task(anext(client.chat([])))
         await until(lambda: any(isinstance(each, StreamEnded) for talker in talkers for each in talker.events))
         await client.close()
         with pytest.raises(Cancelled, match="the client was closed"):

@@ -161,6 +161,7 @@ class Rest(Door):
     streams = False
     routes: Mapping[str, tuple[str, str]] = {
         "Echo": ("POST", "/v1/echo"),
+        "EchoFormerly": ("POST", "/v1/echo:formerly"),
         "Fail": ("POST", "/v1/fail"),
         "Slow": ("GET", "/v1/slow?seconds={seconds}"),
         "Blob": ("GET", "/v1/blobs/{size}"),

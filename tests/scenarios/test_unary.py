@@ -22,7 +22,16 @@ from tests.sample.gen.sample.v1.sample_pb import (
     SlowRequest,
     Volume,
 )
-from tests.sample.gen.sample.v1.sample_rpc import BLOB, CREATE_THING, ECHO, FAIL, GET_THING, LIST_THINGS, SLOW
+from tests.sample.gen.sample.v1.sample_rpc import (
+    BLOB,
+    CREATE_THING,
+    ECHO,
+    ECHO_FORMERLY,
+    FAIL,
+    GET_THING,
+    LIST_THINGS,
+    SLOW,
+)
 from tests.sample.handlers import Sample
 from tests.scenarios.conftest import BINARY_DOORS, RPC_DOORS
 from tests.scenarios.doors import Door, Failed
@@ -65,6 +74,23 @@ async def test_an_empty_message_travels(door: Door) -> None:
     """A request without any field set is a request."""
     came = await door.call(ECHO, EchoRequest())
     assert came.message.text == ""
+
+
+async def test_a_large_text_travels(door: Door) -> None:
+    """Text far above what is worth compressing comes back as it was, however it travelled."""
+    text = "grüße, 世界 🌍 " * 20_000
+    came = await door.call(ECHO, EchoRequest(text=text))
+    assert came.message.text == text
+
+
+@pytest.mark.filterwarnings("ignore::interlock.protocols.deprecation_notice.DeprecatedOperation")
+async def test_a_deprecated_method_says_so(door: Door) -> None:
+    """Since when, until when and what to use instead stand in the head of the reply."""
+    came = await door.call(ECHO_FORMERLY, EchoRequest(text="x"))
+    assert came.message.text == "x"
+    assert came.headers["deprecation"] == "@1735689600"
+    assert str(came.headers["sunset"]).startswith("Thu, 31 Dec 2099")
+    assert 'rel="successor-version"' in str(came.headers["link"])
 
 
 @pytest.mark.parametrize("code", CODES, ids=lambda code: code.name)

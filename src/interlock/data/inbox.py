@@ -29,8 +29,8 @@ _RECORD = (
     "processed_at = excluded.processed_at WHERE interlock_inbox.processed_at IS NULL RETURNING 1"
 )
 _FENCE = "SELECT fencing FROM interlock_fences WHERE name = {}"
-_NOTE = (
-    f"WITH held AS ({_FENCE.format('$4')} FOR SHARE), noted AS ({_RECORD.format(_NOW.format('$3'))}) "
+_NOTE = (  # all constants
+    f"WITH held AS ({_FENCE.format('$4')} FOR SHARE), noted AS ({_RECORD.format(_NOW.format('$3'))}) "  # noqa: S608
     "SELECT (SELECT fencing FROM held), EXISTS (SELECT 1 FROM noted)"
 )
 _NOTE_SQLITE = f"{_RECORD.format('$3').removesuffix('1')}({_FENCE.format('$4')})"

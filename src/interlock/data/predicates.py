@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, Enum, Integer, Numeric, String, and_, not_, or_
+from sqlalchemy import ColumnElement, DateTime, Enum, Integer, Numeric, String, and_, func, not_, or_
 
 from interlock.listing.fields import Field, Kind
 from interlock.listing.filters import And, Comparison, Filter, Not, Or
@@ -34,6 +34,11 @@ def predicate(wanted: Filter, columns: Mapping[str, ColumnElement[Any]]) -> Colu
 
 
 def _comparison(wanted: Comparison, column: ColumnElement[Any]) -> ColumnElement[bool]:
+    if wanted.value is None:
+        return column.is_not(None)
+    if wanted.operator == ":":  # not LIKE, which knows wildcards, and on SQLite no case
+        contained = column != func.replace(column, wanted.value, "") if wanted.value else column.is_not(None)
+        return and_(column.is_not(None), contained)
     result: ColumnElement[bool] = _OPERATORS[wanted.operator](column, stored(wanted.field, wanted.value, column))
     if not getattr(column, "nullable", True):
         return result

@@ -40,8 +40,8 @@ class Transaction:
     """
 
     __slots__ = (
-        "_after", "_before", "_ended", "_pool", "_pooled", "_ran", "_turn", "_wire", "conflicted", "connection", "database",
-        "events",
+        "_after", "_before", "_ended", "_pool", "_pooled", "_ran", "_turn", "_wire", "conflicted", "connection",
+        "database", "events",
     )  # fmt: skip
 
     def __init__(self, database: "Database", pooled: "Pooled", pool: "Pool") -> None:

@@ -60,13 +60,16 @@ class PostgresWire:
 
     @property
     def closed(self) -> bool:
+        """Whether the connection is gone."""
         return bool(self._connection.is_closed())
 
     async def begin(self, *, read_only: bool, durable: bool) -> None:
+        """Begin a transaction."""
         sql = self._begin + " READ ONLY" if read_only else self._begin
         await self.command(sql if durable else sql + "; SET LOCAL synchronous_commit = off")
 
     async def fetch(self, *statements: Statement) -> Rows:
+        """Run statements and return the rows of the last."""
         rows: Rows = ()
         try:
             for sql, values in statements:
@@ -76,6 +79,7 @@ class PostgresWire:
         return rows
 
     async def store(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement once for each row."""
         try:
             if len(rows) == 1:
                 await self._connection.fetch(sql, *rows[0])
@@ -85,9 +89,11 @@ class PostgresWire:
             raise self._shown(error) from error
 
     async def commit(self) -> bool:
+        """Commit; False if it was rolled back instead."""
         return await self.command("COMMIT") == "COMMIT"
 
     async def roll_back(self) -> None:
+        """Undo everything."""
         if self._connection.is_in_transaction():
             await self.command("ROLLBACK")
 
@@ -115,9 +121,11 @@ class SqliteWire:
 
     @property
     def closed(self) -> bool:
+        """Whether the connection is gone."""
         return self._connection._connection is None
 
     async def begin(self, *, read_only: bool, durable: bool) -> None:
+        """Begin a transaction."""
         self._flushes = durable and not read_only
         if isinstance(self._connection, SqliteConnection):
             self._connection.first = self._begin
@@ -125,6 +133,7 @@ class SqliteWire:
             await self._hop(lambda connection: connection.execute("BEGIN" if read_only else self._begin))
 
     async def fetch(self, *statements: Statement) -> Rows:
+        """Run statements and return the rows of the last."""
         texts = [(_numbered(sql), tuple(values)) for sql, values in statements]
 
         def work(connection: sqlite3.Connection) -> Rows:
@@ -136,10 +145,12 @@ class SqliteWire:
         return await self._hop(work)
 
     async def store(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement once for each row."""
         text, values = _numbered(sql), [tuple(each) for each in rows]
         await self._hop(lambda connection: connection.executemany(text, values))
 
     async def commit(self) -> bool:
+        """Commit; False if it was rolled back instead."""
         if self._nothing_done():
             return True
         done = await self._hop(_commit)
@@ -148,6 +159,7 @@ class SqliteWire:
         return done
 
     async def roll_back(self) -> None:
+        """Undo everything."""
         if not self._nothing_done():
             await self._hop(_roll_back)
 
@@ -176,12 +188,15 @@ class BorrowedWire:
 
     @property
     def closed(self) -> bool:
+        """Whether the connection is gone."""
         return bool(self._connection.closed)
 
-    async def begin(self, *, read_only: bool, durable: bool) -> None:
+    async def begin(self, *, read_only: bool, durable: bool) -> None:  # noqa: ARG002 - the port's
+        """Refuse."""
         raise RuntimeError("this transaction is begun and ended by its owner")
 
     async def fetch(self, *statements: Statement) -> Rows:
+        """Run statements and return the rows of the last."""
         rows: Rows = ()
         for sql, values in statements:
             text = sql if self._postgresql else _numbered(sql)
@@ -190,13 +205,16 @@ class BorrowedWire:
         return rows
 
     async def store(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement once for each row."""
         for each in rows:
             await self.fetch((sql, each))
 
     async def commit(self) -> bool:
+        """Refuse."""
         raise RuntimeError("this transaction is begun and ended by its owner")
 
     async def roll_back(self) -> None:
+        """Refuse."""
         raise RuntimeError("this transaction is begun and ended by its owner")
 
 

@@ -1,7 +1,9 @@
 """Filters of lists: AIP-160's comparisons with AND, OR, NOT and parentheses, bound to the declared fields.
 
 As AIP-160 has it, OR binds tighter than AND: `a = 1 AND b = 2 OR b = 3` means `a = 1 AND (b = 2 OR b = 3)`; `-` before
-a term is NOT. Not offered: bare words, functions, `:` and wildcards. Time and depth are bounded whatever the text.
+a term is NOT. `field:*` holds where the field has a value; `field:value` where a text contains the value, letter for
+letter, and is `=` for other kinds. Not offered: bare words, functions and wildcards within values. Time and depth are
+bounded whatever the text.
 """
 
 import re
@@ -24,11 +26,14 @@ MOST = 100
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A field compared with a value: text, a number, truth, an enum's number, or a time in UTC."""
+    """A field compared with a value: text, a number, truth, an enum's number, or a time in UTC.
+
+    The operator `:` says that a text contains the value, and without one (None) that the field has any.
+    """
 
     field: Field
     operator: str
-    value: str | int | float | bool | datetime
+    value: str | int | float | bool | datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,8 @@ _BARE = re.compile(r"[^\s()<>=!\"',]+")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
-_OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
+_OPERATORS = ("=", "!=", "<", "<=", ">", ">=", ":")
+_ANY = re.compile(r"\*(?![^\s()])")
 
 
 def parse_filter(text: str, fields: Fields) -> Filter | None:
@@ -133,12 +139,16 @@ class _Parser:
         operator = self._match(_OPERATOR)
         if operator not in _OPERATORS:
             raise self.wrong(f"expected one of {' '.join(_OPERATORS)}", operator_at)
-        if field.kind in (Kind.BOOL, Kind.ENUM) and operator not in ("=", "!="):
-            raise self.wrong(f"{path} takes = and != only", operator_at)
+        if field.kind in (Kind.BOOL, Kind.ENUM) and operator not in ("=", "!=", ":"):
+            raise self.wrong(f"{path} takes =, != and : only", operator_at)
         self._comparisons += 1
         if self._comparisons > MOST:
             raise self.wrong(f"more than {MOST} comparisons", start)
         self._skip()
+        if operator == ":":
+            if self._match(_ANY) is not None:
+                return Comparison(field, ":", None)
+            operator = ":" if field.kind is Kind.STRING else "="
         value_at = self._at
         value = _bound(field, self._value())
         if value is None:

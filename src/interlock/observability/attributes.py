@@ -1,7 +1,6 @@
 """Attributes of spans from the fields that the contract chose: `(interlock.v1.field).trace_attribute`."""
 
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any, TypeAlias
 
 from protobuf import (
@@ -26,16 +25,21 @@ LONGEST = 256
 _Path: TypeAlias = tuple[tuple[Any, ...], str]
 
 
-@cache
 def extractor(message_type: type[Message[Any]]) -> Extract | None:
     """Return what reads the chosen fields of a message, those of messages in it too; None where none is chosen.
 
     A repeated field or a map gives its number of elements. What is not set is left out.
     """
-    paths = tuple(_paths(message_type.desc(), (), ()))
-    if not paths:
-        return None
+    if message_type not in _known:
+        paths = tuple(_paths(message_type.desc(), (), ()))
+        _known[message_type] = _extract(paths) if paths else None
+    return _known[message_type]
 
+
+_known: dict[Any, Extract | None] = {}  # a type of message is there as long as the process is
+
+
+def _extract(paths: tuple[_Path, ...]) -> Extract:
     def extract(message: Message[Any]) -> dict[str, Value]:
         found: dict[str, Value] = {}
         for fields, name in paths:
@@ -48,17 +52,16 @@ def extractor(message_type: type[Message[Any]]) -> Extract | None:
 
 
 def _paths(desc: DescMessage, above: tuple[Any, ...], types: tuple[str, ...]) -> Iterator[_Path]:
-    inner = []
+    inner: list[tuple[Any, DescMessage]] = []
     for field in desc.fields:
         options = field.proto.options
         own = options[ext_field] if options is not None and ext_field in options else None
         if own is not None and own.trace_attribute and not own.sensitive:
             yield (*above, field), own.trace_attribute
         if isinstance(field.value, DescFieldValueMessage):
-            inner.append(field)
+            inner.append((field, field.value.message))
     if len(types) < DEEPEST:
-        for field in inner:  # behind the message's own, which win over those of its parts
-            message = field.value.message
+        for field, message in inner:  # behind the message's own, which win over those of its parts
             if message.type_name not in types and not message.type_name.startswith("google.protobuf."):
                 yield from _paths(message, (*above, field), (*types, message.type_name))
 
@@ -74,4 +77,4 @@ def _at(message: Message[Any], fields: tuple[Any, ...]) -> Value | None:
         return len(value)
     if isinstance(kind, DescFieldValueEnum):
         return getattr(value, "name", None) or int(value)
-    return value[:LONGEST] if isinstance(value, str) else value  # type: ignore[no-any-return]  # the rules keep others out
+    return value[:LONGEST] if isinstance(value, str) else value

@@ -64,7 +64,7 @@ def families(registry: CollectorRegistry | Collector, modes: dict[str, Merge]) -
         for each in metric.samples:
             if each.exemplar is not None and (trace_id := each.exemplar.labels.get("trace_id")):
                 key = each.name, tuple(sorted(each.labels.items()))
-                family.exemplars[key] = trace_id, each.exemplar.value, each.exemplar.timestamp or 0.0
+                family.exemplars[key] = trace_id, each.exemplar.value, float(each.exemplar.timestamp or 0)
         found.append(family)
     return found
 

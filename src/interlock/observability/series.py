@@ -93,13 +93,16 @@ class Table(Collector):
             histogram.add_metric(values, self._buckets(each), each.sum)
         yield histogram
 
-    def _buckets(self, series: Series) -> Sequence[tuple[str, float, Exemplar | None]]:
-        total, buckets = 0, []
+    def _buckets(self, series: Series) -> Sequence[tuple[str, float] | tuple[str, float, Exemplar]]:
+        total = 0
+        buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
         for at, (edge, count) in enumerate(zip(self._edges, series.buckets, strict=True)):
             total += count
             kept = series.exemplars.get(at)
-            exemplar = None if kept is None else Exemplar({"trace_id": kept[0]}, kept[1], kept[2])
-            buckets.append((edge, float(total), exemplar))
+            if kept is None:
+                buckets.append((edge, float(total)))
+            else:
+                buckets.append((edge, float(total), Exemplar({"trace_id": kept[0]}, kept[1], kept[2])))
         return buckets
 
 

@@ -78,7 +78,11 @@ class Connection:
             self.flush()
         if not self._streams:
             wait = 0.0 if self.leaving else self._idle
-            self._timer = asyncio.get_running_loop().call_later(wait, self.task.cancel)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._retire)
+
+    def _retire(self) -> None:
+        self.leaving = True  # no stream is opened on it between here and its end
+        self.task.cancel()
 
     async def _listen(self) -> None:
         error = broken("the connection broke before the reply was whole")

@@ -151,6 +151,8 @@ async def serve(endpoint: Endpoint, call: Call, exchange: Exchange, in_flight: I
     finally:
         in_flight.remove(call)
         call.end(error)
+        if error is not None:
+            error.__traceback__ = None  # its frames hold the body, and this one the error: a cycle of megabytes
     if call.cancellation is Cancellation.CLIENT_GONE:
         return
     try:

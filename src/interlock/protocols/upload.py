@@ -1,4 +1,4 @@
-"""The body of an RPC whose caller may speak HTTP/1.1, as browsers do: what becomes of both once it is read, or is not."""
+"""The body of an RPC that may come over HTTP/1.1: what becomes of it and its caller once it is read, or is not."""
 
 from collections.abc import MutableMapping
 from typing import Any

@@ -90,7 +90,9 @@ def key_of(name: str, caller: Hashable) -> bytes:
     return blake2b(repr((name, caller)).encode(), digest_size=16).digest()
 
 
-def _take(memory: mmap.mmap, row: int, key: bytes, now: float, width: float, requests: int) -> Taken:
+def _take(  # noqa: PLR0917 - once a call, by position
+    memory: mmap.mmap, row: int, key: bytes, now: float, width: float, requests: int
+) -> Taken:
     at, newest, counts = _find(memory, row, key, now)
     slot = int(now / width)
     if slot - newest >= _SIZE:

@@ -192,10 +192,10 @@ async def _close(replies: AsyncIterator[Any]) -> None:
 
 def _adopt(call: Call, attempt: Call) -> None:
     """Give the call the reply metadata of the attempt that decided it."""
-    if attempt.reply_headers.raw:
-        call.reply_headers.extend(attempt.reply_headers)
-    if attempt.reply_trailers.raw:
-        call.reply_trailers.extend(attempt.reply_trailers)
+    if attempt._reply_headers is not None:
+        call.reply_headers.extend(attempt._reply_headers)
+    if attempt._reply_trailers is not None:
+        call.reply_trailers.extend(attempt._reply_trailers)
 
 
 def _ended_by(call: Call, raised: BaseException) -> Error:

@@ -26,9 +26,10 @@ def sent_deadline(wheel: Wheel, clock: Clock = monotonic) -> Layer:
 
     def layer(operation: Operation) -> Middleware:
         async def keep(call: Call, proceed: Handler) -> Reply:
-            if call.deadline == NEVER:
+            at = call.deadline.at
+            if at == NEVER.at:
                 return await proceed(call)
-            if call.deadline.at <= clock():
+            if at <= clock():
                 raise _passed("before the call was sent")
             task = asyncio.current_task()
             if task is None:

@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -144,7 +144,7 @@ def access(roles: Roles, *, service_principal: Principal | None = None) -> Layer
         granting = roles.granting(permission)
         audited = roles.audits(permission)
 
-        async def permitted(call: Call, proceed: Handler) -> Reply:
+        def permitted(call: Call, proceed: Handler) -> Awaitable[Reply]:
             principal = call.principal
             if principal is None:
                 raise Unauthenticated(_NOBODY)
@@ -153,7 +153,7 @@ def access(roles: Roles, *, service_principal: Principal | None = None) -> Layer
             if audited:
                 audit.privileged(call, permission)
             call._roles = roles
-            return await proceed(call)
+            return proceed(call)
 
         return permitted
 
@@ -166,12 +166,12 @@ _NOBODY = "nobody is authenticated, and the operation needs a permission"
 def _acting(principal: Principal, roles: Roles, permission: str) -> Middleware:
     may = not permission or not roles.granting(permission).isdisjoint(principal.roles)
 
-    async def as_service(call: Call, proceed: Handler) -> Reply:
+    def as_service(call: Call, proceed: Handler) -> Awaitable[Reply]:
         call.principal = principal
         call._roles = roles
         if not may:
             raise _denied(call, permission)
-        return await proceed(call)
+        return proceed(call)
 
     return as_service
 

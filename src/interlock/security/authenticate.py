@@ -1,5 +1,6 @@
 """Authentication of SERVED calls, on the head alone: a bearer token, an API key, or the client's certificate."""
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from interlock.call import Call, Handler, Layer, Middleware, Principal, Reply
@@ -42,7 +43,7 @@ def authenticate(
             return _anybody
         identify = _Identify(verifier, certificates, api_keys)
 
-        async def identified(call: Call, proceed: Handler) -> Reply:
+        def identified(call: Call, proceed: Handler) -> Awaitable[Reply]:
             header: bytes | None = None
             key: bytes | None = None
             several = claimed = False
@@ -60,20 +61,27 @@ def authenticate(
             principal = None
             if header is not None and verifier is not None and not several and key is None:
                 principal = verifier.known(header)
-            call.principal = principal or await identify(call, header, key, several=several)
-            return await proceed(call)
+            if principal is None:
+                return _slowly(identify(call, header, key, several=several), call, proceed)
+            call.principal = principal
+            return proceed(call)
 
         return identified
 
     return layer
 
 
-async def _anybody(call: Call, proceed: Handler) -> Reply:
+async def _slowly(identifying: Awaitable[Principal], call: Call, proceed: Handler) -> Reply:
+    call.principal = await identifying
+    return await proceed(call)
+
+
+def _anybody(call: Call, proceed: Handler) -> Awaitable[Reply]:
     for name, _ in call.metadata.raw:
         if name in UNTRUSTED:
             _drop(call)
             break
-    return await proceed(call)
+    return proceed(call)
 
 
 def _drop(call: Call) -> None:

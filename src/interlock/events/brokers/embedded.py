@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from interlock.call import uuid7
+from interlock.data.doorbell import Doorbell
 from interlock.events.broker import BrokerUnavailable, DeadLetter, Features, LeaseLost, partition_of
 from interlock.events.brokers import rows
-from interlock.data.doorbell import Doorbell
 from interlock.events.brokers.file import BrokerFile
 from interlock.events.envelope import EVENT_BYTES, Envelope, to_attributes
 from interlock.events.lane import Item, Lane, Lanes
