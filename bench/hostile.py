@@ -1,18 +1,24 @@
-"""The section about attacks: what other callers wait meanwhile, as percentiles."""
+"""The section about attacks: what other callers wait meanwhile, as percentiles.
+
+`python -m bench.hostile PORT ATTACK` is the attacker, a process of its own that goes on until it is stopped.
+"""
 
 import asyncio
 import contextlib
+import os
 import re
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from statistics import quantiles
 
-from bench import reference
+from bench import ROOT, reference
 from bench.figures import Effort, Goal, Section
 from bench.identity import authorization
 from bench.load import WrongReply
-from bench.processes import Cores, on, serving
+from bench.processes import Cores, NotMeasured, on, serving, stop
 from tests.hostile import frames
 from tests.hostile.frames import DATA, END_STREAM, frame, head, headers, opening
 
@@ -23,7 +29,7 @@ PAUSE = 0.005
 """Seconds between two requests of the caller who is measured."""
 P99, P50 = "P99", "median"
 
-Attack = Callable[[int, asyncio.Event], Awaitable[None]]
+Attack = Callable[[int], Coroutine[None, None, None]]
 
 
 def hostile(effort: Effort) -> Section:
@@ -31,15 +37,15 @@ def hostile(effort: Effort) -> Section:
     section = Section(
         "hostile",
         "Under attack: how long another caller waits for GET of an order",
-        "one caller over HTTP/1.1, a request every 5 ms; one worker on one core, attacker and caller on another",
+        "one caller over HTTP/1.1, a request every 5 ms; one worker on one core, attacker and caller share another",
     )
     cores = Cores.available()
     rounds: dict[str, list[list[float]]] = {name: [] for name in ATTACKS}
     with serving("interlock", cores=cores.server) as server, on(cores.load):
         for _ in range(effort.rounds):
-            for name, attack in ATTACKS.items():
-                waited = asyncio.run(_waited(server.port, attack, max(1.0, SECONDS * effort.share)))
-                rounds[name].append(waited)
+            for name in ATTACKS:
+                with _attacking(server.port, name):
+                    rounds[name].append(asyncio.run(_waited(server.port, max(1.0, SECONDS * effort.share))))
     for name, measured in rounds.items():
         section.add(name, P50, "ms", [quantiles(each, n=100)[49] * 1000 for each in measured])
         percentiles = [quantiles(each, n=100)[98] * 1000 for each in measured]
@@ -48,25 +54,29 @@ def hostile(effort: Effort) -> Section:
     return section
 
 
-async def _waited(port: int, attack: Attack, seconds: float) -> list[float]:
-    """Return what each request took, in seconds, while the attack went on."""
-    over = asyncio.Event()
-    attacking = asyncio.create_task(attack(port, over))
-    waited = []
+@contextmanager
+def _attacking(port: int, name: str) -> Iterator[None]:
+    """Attack while the block runs, from a process that lets the caller go first."""
+    command = [sys.executable, "-m", "bench.hostile", str(port), name]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
     try:
-        async with _connected(port) as (reader, writer):
-            end = time.perf_counter() + seconds
-            while (began := time.perf_counter()) < end:
-                await _ask(reader, writer)
-                waited.append(time.perf_counter() - began)
-                await asyncio.sleep(PAUSE)
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise NotMeasured(f"the attacker {name!r} does not start")
+        yield
     finally:
-        over.set()
-        attacking.cancel()
-        results = await asyncio.gather(attacking, return_exceptions=True)
-    broken = [each for each in results if isinstance(each, Exception)]
-    if broken:
-        raise broken[0]
+        stop(process)
+
+
+async def _waited(port: int, seconds: float) -> list[float]:
+    """Return what each request took, in seconds; at least two are made."""
+    waited: list[float] = []
+    async with _connected(port) as (reader, writer):
+        end = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < end or len(waited) < 2:
+            await _ask(reader, writer)
+            waited.append(time.perf_counter() - began)
+            await asyncio.sleep(PAUSE)
     return waited
 
 
@@ -92,8 +102,8 @@ async def _connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asy
 def _again_and_again(data: bytes, *, pause: float = 0.0) -> Attack:
     """Send the same bytes on one connection after the other; read none of what comes back."""
 
-    async def attack(port: int, over: asyncio.Event) -> None:
-        while not over.is_set():
+    async def attack(port: int) -> None:
+        while True:
             with contextlib.suppress(OSError, TimeoutError):
                 async with _connected(port) as (_, writer), asyncio.timeout(1):
                     for start in range(0, len(data), 1 << 14):
@@ -108,19 +118,19 @@ def _again_and_again(data: bytes, *, pause: float = 0.0) -> Attack:
 def _held(data: bytes, connections: int) -> Attack:
     """Send the bytes on many connections, and leave them open."""
 
-    async def attack(port: int, over: asyncio.Event) -> None:
+    async def attack(port: int) -> None:
         async with contextlib.AsyncExitStack() as opened:
             for _ in range(connections):
                 _, writer = await opened.enter_async_context(_connected(port))
                 with contextlib.suppress(OSError):
                     writer.write(data)
-            await over.wait()
+            await asyncio.Event().wait()
 
     return attack
 
 
-async def _peace(_port: int, over: asyncio.Event) -> None:
-    await over.wait()
+async def _peace(_port: int) -> None:
+    await asyncio.Event().wait()
 
 
 def _posted(path: str, body: bytes, *lines: str) -> bytes:
@@ -155,3 +165,15 @@ ATTACKS: dict[str, Attack] = {
     "broken frames": _again_and_again(opening(frame(DATA, END_STREAM, 0, b"x"))),
 }
 """What is done to the server, by name."""
+
+
+def main() -> None:
+    """Attack until it is stopped."""
+    port, name = int(sys.argv[1]), sys.argv[2]
+    os.nice(5)
+    print("attacking", flush=True)
+    asyncio.run(ATTACKS[name](port))
+
+
+if __name__ == "__main__":
+    main()

@@ -22,7 +22,7 @@ from interlock.resilience.concurrency import Bulkhead, BulkheadPolicy, concurren
 from interlock.resilience.rate_limit import Limiter, rate_limit
 from interlock.resilience.retry import RetryPolicy, retry
 from interlock.resilience.sent_deadline import late_wheel, sent_deadline
-from interlock.resilience.shedding import Shedder, shed
+from interlock.resilience.shedding import Shedder, load, shed
 from shop.gen.api.order.v1.order_pb import Order
 from shop.gen.api.order.v1.order_rpc import GET_ORDER, ORDER_SERVICE
 
@@ -38,6 +38,7 @@ def layers() -> dict[str, list[Layer]]:
     again = retry(RetryPolicy(), RetryBudget())
     breaker = circuit_breaker(Breakers(BreakerPolicy()))
     bulkhead = concurrency(Bulkhead(BulkheadPolicy()))
+    shedder = Shedder()
     return {
         BARE: [],
         "sent_deadline": [deadline],
@@ -47,7 +48,7 @@ def layers() -> dict[str, list[Layer]]:
         "rate_limit, 10,000 callers": [rate_limit(Limiter())],
         "rate_limit, shared by workers": [rate_limit(Limiter(workers=2, shared=_table()))],
         "concurrency": [bulkhead],
-        "shed": [shed(Shedder())],
+        "shed": [shed(shedder), load(shedder)],
         "all of a SENT call": [deadline, again, breaker, bulkhead],
     }
 

@@ -105,7 +105,7 @@ async def soak(cell: str, options: argparse.Namespace) -> dict[str, Any]:
         **figures,
         "seconds": round(time.monotonic() - began, 1),
         "books": [asdict(each) for each in books],
-        "wrong": figures["wrong"] + banks.wrong(*books, duplicates, figures["dead_letters"]),
+        "wrong": figures["wrong"] + banks.wrong(books, duplicates, figures["dead_letters"]),
     }
 
 
@@ -138,8 +138,8 @@ async def _run(
             await banks.settled(databases[0], databases[1], total, options.settle)
     finally:
         watching.cancel()
-        for each in parts:
-            each.stop()
+        for process in parts:
+            process.stop()
     broker = open_broker(broker_url)
     await broker.start()
     letters = len(await broker.dead_letters())

@@ -64,7 +64,20 @@ def test_a_member_of_a_oneof_replaces_the_other() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", ".", "nothing", "place.nothing", "place.", ".place", "text.length", "items.sku", "labels.a.b", "labels.`a", "labels.", "createdAt"],
+    [
+        "",
+        ".",
+        "nothing",
+        "place.nothing",
+        "place.",
+        ".place",
+        "text.length",
+        "items.sku",
+        "labels.a.b",
+        "labels.`a",
+        "labels.",
+        "createdAt",
+    ],
 )
 def test_a_path_that_is_no_field_is_named_and_nothing_changes(path: str) -> None:
     """A wrong path is the caller's mistake, named, and the target is untouched even by the right paths beside it."""

@@ -25,7 +25,7 @@ from interlock.resilience.idempotency import idempotency, idempotency_key
 from interlock.resilience.rate_limit import Limiter, rate_limit
 from interlock.resilience.retry import RetryPolicy, retry
 from interlock.resilience.sent_deadline import sent_deadline
-from interlock.resilience.shedding import Shedder, shed
+from interlock.resilience.shedding import Shedder, load, shed
 from interlock.security.access import Roles, access
 from interlock.security.authenticate import authenticate
 from interlock.security.credentials import Credentials, credentials
@@ -114,6 +114,8 @@ def served(parts: Parts) -> list[Named]:
         Named("access", access(parts.roles)),
         # the body is read only now, behind all that decides on the head alone
         Named("decode", decode),
+        # a call is load once it is whole: who holds back a body keeps nobody out
+        Named("load", load(parts.shedder)),
         # the handler sees nothing that breaks its contract
         Named("validate", validate(parts.validator)),
         # knows the request by now; outside the unit of work, which commits its answer

@@ -247,7 +247,7 @@ class Settings(BaseSettings):
         default=32, ge=1, description="Calls of one worker at a time that are never refused for being many."
     )
     shed_delay: Duration = Field(
-        default=timedelta(milliseconds=100),
+        default=timedelta(milliseconds=500),
         description="How long calls may wait for a busy event loop before some are refused; 0: for ever.",
     )
     rate_limit_by: Literal["principal", "key", "address"] = Field(

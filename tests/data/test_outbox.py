@@ -59,11 +59,47 @@ async def test_a_late_commit_is_not_skipped(database: Database) -> None:
     if not database.is_postgresql:
         return  # one writer at a time: nothing commits late
     async with database.transaction() as tx:
-        await outbox.insert(tx, row(1))
+        await outbox.store(tx, [row(1)])
         await asyncio.create_task(put(database, row(2)), context=Context())
         assert await asyncio.create_task(waiting(database), context=Context()) == ["e-2"]
         await asyncio.create_task(outbox.remove(database, ["e-2"]), context=Context())
     assert await waiting(database) == ["e-1"]
+
+
+async def test_rows_of_one_key_follow_the_order_of_their_commits(database: Database) -> None:
+    """Of two transactions that wait for each other, the one that commits later has the later row, whoever began."""
+    async with database.transaction() as tx:
+        await tx.execute("CREATE TABLE shared (n INTEGER)")
+        await tx.execute("INSERT INTO shared VALUES (0)")
+    order: list[str] = []
+
+    async def change(number: int) -> None:
+        async def work(tx: Transaction) -> None:
+            await outbox.insert(tx, row(number))  # published before what it is about is changed
+            await asyncio.sleep(0.01 * (5 - number))
+            await tx.execute("UPDATE shared SET n = n + 1")
+            tx.after_commit(lambda: noted(number))
+
+        await database.run(work)
+
+    async def noted(number: int) -> None:
+        order.append(f"e-{number}")
+
+    await asyncio.gather(*(change(number) for number in range(5)))
+    assert sorted(await waiting(database)) == sorted(order)
+    async with database.transaction(read_only=True) as tx:
+        assert (await tx.execute("SELECT n FROM shared")).scalar_one() == 5
+    assert await waiting(database) == order
+
+
+async def test_shards_part_the_rows(database: Database) -> None:
+    """Every row belongs to one shard, by its key alone, whatever the key is."""
+    keys = ["a", "b", "order-1", "order-2", "ü", "日", "🙂", " ", "x'", "7"]
+    await put(database, *(row(number, key) for number, key in enumerate(keys)))
+    parts = [{each.id for each in await outbox.pending(database, 100, shards=[n])} for n in range(outbox.SHARDS)]
+    assert sum(map(len, parts)) == len(keys)
+    assert len(set.union(*parts)) == len(keys)
+    assert await outbox.pending(database, 100, shards=[]) == []
 
 
 async def test_a_lease_has_one_owner_at_a_time(database: Database, clock: Clock) -> None:

@@ -16,6 +16,7 @@ from interlock.contract.model import Contract
 from interlock.deploy import (
     DeployError,
     Deployment,
+    alertmanager,
     alerts,
     compose,
     dashboards,
@@ -68,7 +69,7 @@ def test_what_is_committed_is_what_would_be_written(shop: Deployment) -> None:
     """The shop's files are not stale."""
     files = {f"kubernetes/{name}": text for name, text in kubernetes(shop).items()}
     files |= {"compose.yaml": compose(shop), "Dockerfile": dockerfile(shop, "deploy/Dockerfile")}
-    files |= {"alerts.yaml": alerts(shop)}
+    files |= {"alerts.yaml": alerts(shop), "alertmanager.yaml": alertmanager(shop)}
     files |= {f"dashboards/{name}": text for name, text in dashboards(shop).items()}
     assert differences(SHOP / "deploy", files) == []
 
@@ -213,3 +214,18 @@ def test_deploy_toml_of_the_shop_holds_no_secret() -> None:
     text = (SHOP / "deploy.toml").read_text()
     assert not re.search(r"password|postgres(ql)?://", text, re.IGNORECASE)
     assert tomllib.loads(text)["services"]["orders"]["secrets"] == ["shop-orders-database"]
+
+
+def test_pages_and_tickets_go_different_ways(shop: Deployment) -> None:
+    """Every severity of the rules has a receiver, and no address stands in the file."""
+    severities = {
+        rule["labels"]["severity"]
+        for group in yaml.safe_load(alerts(shop))["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    document = yaml.safe_load(alertmanager(shop))
+    receivers = {each["name"] for each in document["receivers"]}
+    assert severities == {"page", "ticket"}
+    assert {document["route"]["receiver"], *(each["receiver"] for each in document["route"]["routes"])} == receivers
+    assert "http" not in re.sub("webhook", "", alertmanager(shop))

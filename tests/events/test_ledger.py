@@ -65,7 +65,7 @@ async def test_money_is_neither_lost_nor_made(databases: list[Database], broker_
             assert (await banks.read_books(sending)).sent == TRANSFERS
             books = [await banks.read_books(each) for each in databases]
             letters = await broker.dead_letters()
-            assert banks.wrong(*books, raw.duplicates, len(letters)) == []
+            assert banks.wrong(books, raw.duplicates, len(letters)) == []
             assert [await outbox.waiting(each) for each in databases] == [0, 0]
 
 

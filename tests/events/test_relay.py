@@ -113,9 +113,36 @@ async def test_several_relays_take_turns(database: Database) -> None:
     await second.stop()
 
 
+async def test_several_relays_share_the_keys(database: Database) -> None:
+    """Two relays each send a part of the keys, one alone every key's events, in their order."""
+    one, two = Flaky(), Flaky()
+    first, second = (Relay(database, broker, poll=0.02, lease=0.3) for broker in (one, two))
+    await first.start()
+    await second.start()
+    sent: list[str] = []
+
+    async def both_send() -> bool:
+        for key in map(str, range(8)):
+            text = f"{len(sent):04} {key}"
+            sent.append(text)
+            await publish(database, text)
+        return bool(one.took) and bool(two.took)
+
+    await until(both_send, 20)
+    await until(lambda: len(one.took) + len(two.took) >= len(sent), 20)
+    await first.stop()
+    await second.stop()
+    assert set(one.took) | set(two.took) == set(sent)
+    for took in (one.took, two.took):
+        for key in {text[-1] for text in took}:
+            of_key = [text for text in took if text[-1] == key]
+            assert of_key == sorted(of_key)
+
+
 async def test_a_dead_relay_is_followed(database: Database) -> None:
     """A relay that died with the lease is followed by another once the lease is over."""
-    assert await outbox.acquire_lease(database, "outbox", "dead", 0.3) is not None
+    for shard in range(outbox.SHARDS):
+        assert await outbox.acquire_lease(database, outbox.shard_name(shard), "dead", 0.3) is not None
     broker = Flaky()
     relay = Relay(database, broker, poll=0.05)
     await publish(database, "1")

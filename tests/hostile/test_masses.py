@@ -74,7 +74,9 @@ async def test_a_bomb_is_not_inflated(target: Target, bombs: dict[str, bytes], d
             base_url=target.process.url, timeout=30, http1=door != "grpc", http2=door == "grpc"
         ) as client,
     ):
-        answers = await asyncio.gather(*(client.post(path, content=content, headers=fields) for _ in range(4)))
+        answers = []
+        for _ in range(3):  # what one keeps of its body would add up
+            answers += await asyncio.gather(*(client.post(path, content=content, headers=fields) for _ in range(4)))
     for answer in answers:
         told = answer.headers.get("grpc-status", "") + answer.text
         assert answer.status_code in (413, 429, 200), told

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,31 +134,31 @@ class Books:
 async def read_books(database: Database) -> Books:
     """Return what the books say now."""
     async with database.transaction(read_only=True) as tx:
-        balance, sent = (await tx.execute("SELECT sum(balance), sum(sent) FROM account")).one()
-        applied, once = (
-            await tx.execute(
-                "SELECT (SELECT count(*) FROM applied), "
-                "(SELECT count(*) FROM (SELECT DISTINCT account, number FROM applied) AS each_once)"
-            )
-        ).one()
+        balance, sent = tuple((await tx.execute("SELECT sum(balance), sum(sent) FROM account")).one())
+        counted = await tx.execute(
+            "SELECT (SELECT count(*) FROM applied), "
+            "(SELECT count(*) FROM (SELECT DISTINCT account, number FROM applied) AS each_once)"
+        )
+        applied, once = tuple(counted.one())
         disordered = (await tx.execute("SELECT count(*) FROM applied WHERE number <> after + 1")).scalar_one()
     return Books(
         balance=int(balance), sent=int(sent), applied=applied, twice=applied - once, disordered=int(disordered)
     )
 
 
-def wrong(sender: Books, receiver: Books, duplicates: int, letters: int) -> list[str]:
-    """Return what does not hold of the books of the two banks, in words; nothing if all does."""
+def wrong(books: Sequence[Books], duplicates: int, letters: int) -> list[str]:
+    """Return what does not hold of the books of sender and receiver, in words; nothing if all does."""
+    sender, receiver = books
     found = []
     if sender.balance + receiver.balance != 2 * ACCOUNTS * OPENING:
         found.append(f"the sum is {sender.balance + receiver.balance}, and was {2 * ACCOUNTS * OPENING}")
-    for name, books in (("sender", sender), ("receiver", receiver)):
-        if books.applied != sender.sent:
-            found.append(f"the {name} applied {books.applied} of {sender.sent} events")
-        if books.twice:
-            found.append(f"the {name} applied {books.twice} events twice")
-        if books.disordered:
-            found.append(f"the {name} applied {books.disordered} events out of their key's order")
+    for name, each in (("sender", sender), ("receiver", receiver)):
+        if each.applied != sender.sent:
+            found.append(f"the {name} applied {each.applied} of {sender.sent} events")
+        if each.twice:
+            found.append(f"the {name} applied {each.twice} events twice")
+        if each.disordered:
+            found.append(f"the {name} applied {each.disordered} events out of their key's order")
     if letters:
         found.append(f"there are {letters} dead letters")
     if not duplicates:

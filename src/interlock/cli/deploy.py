@@ -61,13 +61,18 @@ def alerts(directory: Directory = Path(), *, output: Output = None, check: Check
     """Write Prometheus rules: what the standard and the contract's objectives promise, recorded and alerted.
 
     Success, errors, response time, quota and age of credentials by the standard's thresholds; how fast the error budget
-    burns, over two windows each; the latency that the contract promises for each operation.
+    burns, over two windows each; the latency that the contract promises for each operation. Beside them stands an
+    Alertmanager configuration to begin with.
 
       interlock deploy alerts && promtool check rules deploy/alerts.yaml
     """
+    from interlock.deploy import alertmanager
     from interlock.deploy import alerts as rules
 
-    _conclude(directory, output, check, show, lambda deployment: {"alerts.yaml": rules(deployment)})
+    def files(deployment: "Deployment") -> dict[str, str]:
+        return {"alerts.yaml": rules(deployment), "alertmanager.yaml": alertmanager(deployment)}
+
+    _conclude(directory, output, check, show, files)
 
 
 def dashboards(

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from interlock.call import current_call
 from interlock.data.bell import Bell
+from interlock.data.block import Block
 from interlock.data.engines import Engines, Isolation, Options, read_url, url_of
 from interlock.data.failures import translated
 from interlock.data.joined import Joined
@@ -22,7 +23,7 @@ from interlock.data.pool import Pool, Pooled
 from interlock.data.probe import probe
 from interlock.data.tables import chassis
 from interlock.data.tidings import Tidings
-from interlock.data.transaction import Block, Transaction
+from interlock.data.transaction import Transaction
 from interlock.data.unit import ATTEMPTS, Conflict, open_scope, pause, to_end
 from interlock.data.wires import PostgresWire
 from interlock.deadline import monotonic

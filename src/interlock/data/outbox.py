@@ -4,12 +4,14 @@ A row stays until its event was sent, so nothing depends on sequence numbers app
 commits late adds its rows to what is still there. Rows of one key come in the order in which they were committed,
 since transactions that follow each other take growing positions, and those that change the same thing can't overlap.
 
-A relay's loop (`database.outbox_bell` rings after each commit that added rows, in this process and, after
-`await listen(database)`, in others; one whose process died in between is found by looking, so wait ≤ 1 s):
+Relays share the outbox by shards: a row belongs to one by the last letter of its key, and each shard is leased to one
+relay at a time. A relay's loop for a shard (`database.outbox_bell` rings after each commit that added rows, in this
+process and, after `await listen(database)`, in others; one whose process died in between is found by looking, so wait
+≤ 1 s):
 
-    fencing = await acquire_lease(database, "outbox", owner, seconds=10)
+    fencing = await acquire_lease(database, shard_name(0), owner, seconds=10)
     heard = database.outbox_bell.heard
-    rows = await pending(database, 500)
+    rows = await pending(database, 500, shards={0})
     ...send them in order, holding back the rest of a key whose event failed...
     await remove(database, [row.id for row in sent])
     if not rows:
@@ -30,17 +32,25 @@ if TYPE_CHECKING:
     from interlock.data.database import Database
     from interlock.data.transaction import Transaction
 
+SHARDS = 4
+"""Among how many relays the outbox of one database is shared at most; a power of two."""
+
 _INSERT = (
     "INSERT INTO interlock_outbox (id, type, partition_key, data, attributes, created_at) "
     "VALUES ($1, $2, $3, $4, $5, {})"
 )
 _NOW = "coalesce(CAST($6 AS float8), extract(epoch FROM clock_timestamp())::float8)"
-_COLUMNS = "id, type, partition_key, data, attributes, position, created_at"
-_PENDING = f"SELECT {_COLUMNS} FROM interlock_outbox ORDER BY position LIMIT $1"  # noqa: S608 - a constant
-_PENDING_BUT = (
-    f"SELECT {_COLUMNS} FROM interlock_outbox WHERE partition_key NOT IN "  # noqa: S608 - a constant
-    "(SELECT value FROM json_each($2)) ORDER BY position LIMIT $1"
+_PENDING = (
+    "SELECT id, type, partition_key, data, attributes, position, created_at FROM interlock_outbox "
+    "WHERE {} ORDER BY position LIMIT $1"
 )
+_BUT = "partition_key NOT IN (SELECT value FROM json_each($2))"
+_SHARD = {
+    True: "(ascii(right(partition_key, 1)) & {})",
+    False: "(coalesce(unicode(substr(partition_key, -1)), 0) & {})",
+}
+_MEMBERS = "SELECT count(*) FROM interlock_leases WHERE name LIKE 'relay/%' AND expires_at > {}"
+_FORGET = "DELETE FROM interlock_leases WHERE name LIKE 'relay/%' AND expires_at <= {}"
 _REMOVE = "DELETE FROM interlock_outbox WHERE id IN (SELECT value FROM json_each($1))"
 _WAITING = (
     "SELECT count(*), min(created_at) FROM "
@@ -88,12 +98,19 @@ async def store(tx: "Transaction", rows: Sequence[OutboxRow]) -> None:
     tx.after_commit(database.news)
 
 
-async def pending(database: "Database", limit: int, *, excluding: Collection[str] = ()) -> list[OutboxRow]:
-    """Return up to `limit` unsent rows, oldest first; rows of the keys in `excluding` are left out."""
+async def pending(
+    database: "Database", limit: int, *, excluding: Collection[str] = (), shards: Collection[int] = range(SHARDS)
+) -> list[OutboxRow]:
+    """Return up to `limit` unsent rows of `shards`, oldest first; rows of the keys in `excluding` are left out."""
+    where: list[str] = ["1 = 1"]
+    values: list[object] = [limit]
+    if len(shards) < SHARDS:
+        numbers = ", ".join(str(int(each)) for each in shards) or "-1"
+        where.append(f"{_SHARD[database.is_postgresql].format(SHARDS - 1)} IN ({numbers})")
     if excluding:
-        statement = (_listed(database, _PENDING_BUT), (limit, _list(database, excluding)))
-    else:
-        statement = (_PENDING, (limit,))
+        where.append(_listed(database, _BUT))
+        values.append(_list(database, excluding))
+    statement = (_PENDING.format(" AND ".join(where)), values)
     async with database.transaction(read_only=True) as tx:
         found = await tx.fetch(statement)
     return [
@@ -145,6 +162,23 @@ def _listed(database: "Database", sql: str) -> str:
 
 def _list(database: "Database", values: Collection[str]) -> object:
     return list(values) if database.is_postgresql else json.dumps(list(values))
+
+
+def shard_name(shard: int) -> str:
+    """Return the name of a shard's lease."""
+    return f"outbox/{shard}"
+
+
+async def attend(database: "Database", owner: str, seconds: float) -> int:
+    """Say that the relay `owner` lives, for `seconds`, and return how many do."""
+    await acquire_lease(database, f"relay/{owner}", owner, seconds)
+    now = _NOW.replace("$6", "$1") if database.is_postgresql else "$1"
+
+    async def work(tx: "Transaction") -> int:
+        await tx.fetch((_FORGET.format(now), (database.time,)))
+        return int((await tx.fetch((_MEMBERS.format(now), (database.time,))))[0][0])
+
+    return await database.run(work, durable=False)
 
 
 async def acquire_lease(database: "Database", name: str, owner: str, seconds: float) -> int | None:

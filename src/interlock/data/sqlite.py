@@ -35,7 +35,7 @@ async def hop(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connecti
         return work(connection._conn)
 
     try:
-        return await connection._execute(run)  # type: ignore[no-any-return]  # published without types
+        return await connection._execute(run)  # type: ignore[no-any-return, no-untyped-call]
     except asyncio.CancelledError:
         await to_end(_interrupted(connection))
         raise
@@ -43,7 +43,7 @@ async def hop(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connecti
 
 async def _interrupted(connection: aiosqlite.Connection) -> None:
     """Interrupt until the thread is free: a statement that has not begun yet is not stopped by one."""
-    free = asyncio.ensure_future(connection._execute(int))
+    free = asyncio.ensure_future(connection._execute(int))  # type: ignore[no-untyped-call]
     while not free.done():
         connection._conn.interrupt()
         await asyncio.wait((free,), timeout=0.02)

@@ -1,6 +1,6 @@
 """What runs a platform elsewhere: manifests, images and rules, written from the contract and one file of facts."""
 
-from interlock.deploy.alerts import alerts
+from interlock.deploy.alerts import alertmanager, alerts
 from interlock.deploy.compose import compose, dockerfile
 from interlock.deploy.dashboards import dashboards
 from interlock.deploy.files import Difference, differences, write
@@ -12,6 +12,7 @@ __all__ = [
     "Deployment",
     "Difference",
     "Workload",
+    "alertmanager",
     "alerts",
     "compose",
     "dashboards",

@@ -51,6 +51,42 @@ def alerts(deployment: Deployment) -> str:
     return written("alerts", [{"groups": [each for each in groups if each["rules"]]}])
 
 
+def alertmanager(deployment: Deployment) -> str:
+    """Return an Alertmanager configuration to begin with: pages wake somebody, tickets wait for the morning.
+
+    Receivers are webhooks whose addresses stand in files, as secrets do; what a dead service causes is not told again.
+    """
+    document = {
+        "route": {
+            "receiver": "tickets",
+            "group_by": ["alertname", "job"],
+            "group_wait": "30s",
+            "group_interval": "5m",
+            "repeat_interval": "4h",
+            "routes": [{"matchers": ['severity="page"'], "receiver": "pager", "repeat_interval": "1h"}],
+        },
+        "inhibit_rules": [
+            {
+                "source_matchers": ['alertname="ServiceDown"'],
+                "target_matchers": ['alertname!="ServiceDown"'],
+                "equal": ["job"],
+            },
+            {
+                "source_matchers": ['severity="page"'],
+                "target_matchers": ['severity="ticket"'],
+                "equal": ["alertname", "job"],
+            },
+        ],
+        "receivers": [_receiver(deployment, "pager"), _receiver(deployment, "tickets")],
+    }
+    return written("alerts", [document])
+
+
+def _receiver(deployment: Deployment, name: str) -> Rule:
+    address = f"/etc/alertmanager/secrets/{deployment.name}-{name}-url"
+    return {"name": name, "webhook_configs": [{"url_file": address, "send_resolved": True}]}
+
+
 def _of(deployment: Deployment) -> str:
     return f'job=~"{"|".join(each.name for each in deployment.workloads)}"'
 

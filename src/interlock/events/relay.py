@@ -1,4 +1,4 @@
-"""The relay: takes events out of a service's outbox to the broker, in order, one relay of a service at a time."""
+"""The relay: takes events out of a service's outbox to the broker, in order; several relays share the keys."""
 
 import asyncio
 import logging
@@ -19,14 +19,12 @@ log = logging.getLogger("interlock")
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds before a broker that failed is tried again; the pause doubles from the first to the longest."""
 
-LEASE = "outbox"
-
 
 class Relay:
-    """Sends the outbox of `database` to `broker`; of several relays on one database the one with the lease works.
+    """Sends the outbox of `database` to `broker`; several relays on one database share its keys, by leased shards.
 
     Woken by the outbox's bell; it looks every `poll` seconds anyway. Rows leave the outbox once the broker has them;
-    while it is away they stay. A relay that dies is followed by another after `lease` seconds. Events may be sent
+    while it is away they stay. The shards of a relay that dies are taken over after `lease` seconds. Events may be sent
     twice, never out of order within a key. Belongs to one event loop.
     """
 
@@ -47,7 +45,8 @@ class Relay:
         self._lease = lease
         self._clock = clock
         self._owner = uuid7()
-        self._fencing: int | None = None
+        self._shards: dict[int, int] = {}
+        self._share = 0
         self._renewed = 0.0
         self._stuck: set[str] = set()
         self._stopping = asyncio.Event()
@@ -69,12 +68,14 @@ class Relay:
         await asyncio.wait((task,), timeout=limit)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        if self._fencing is not None:
-            try:
-                await outbox.release(self._database, LEASE, self._owner, self._fencing)
-            except Error as away:
-                log.warning("the relay's lease was not handed on, and runs out by itself: %s", away)
-            self._fencing = None
+        try:
+            for shard in tuple(self._shards):
+                await self._give_up(shard)
+            await outbox.release(self._database, f"relay/{self._owner}", self._owner, 1)
+        except Error as away:
+            log.warning("the relay's leases were not handed on, and run out by themselves: %s", away)
+        self._shards.clear()
+        self._database.relays = False
 
     async def _run(self) -> None:
         failures = 0
@@ -97,9 +98,9 @@ class Relay:
             if not sent:
                 if self._stopping.is_set():
                     return
-                if self._fencing is not None:
+                if self._shards:
                     await self._database.outbox_bell.wait(heard, timeout=self._poll)
-                else:  # the bell is for the one that holds the lease
+                else:  # the bell is for those that hold a shard
                     await self._sleep(self._poll)
 
     async def _sleep(self, seconds: float) -> None:
@@ -108,15 +109,16 @@ class Relay:
                 await self._stopping.wait()
 
     async def _turn(self) -> int:
-        """Send one batch and return how many rows left the outbox; 0 too while another relay has the lease."""
+        """Send one batch and return how many rows left the outbox; 0 too while other relays have all shards."""
         now = self._clock()
-        if self._fencing is None or now - self._renewed > self._lease / 3:
-            self._fencing = await outbox.acquire_lease(self._database, LEASE, self._owner, self._lease)
+        lacking = len(self._shards) < max(self._share, 1)
+        if not self._share or now - self._renewed >= (min(self._poll, self._lease / 3) if lacking else self._lease / 3):
+            await self._claim()
             self._renewed = now
             self._stuck.clear()
-        if self._fencing is None:
+        if not self._shards:
             return 0
-        rows = await outbox.pending(self._database, self._batch, excluding=self._stuck)
+        rows = await outbox.pending(self._database, self._batch, excluding=self._stuck, shards=self._shards)
         if not rows:
             return 0
         try:
@@ -128,6 +130,26 @@ class Relay:
             sent = await self._one_by_one(rows)
         await outbox.remove(self._database, sent)
         return len(rows)
+
+    async def _claim(self) -> None:
+        """Renew the shards held, give up what is above the fair share, take what is free below it."""
+        relays = await outbox.attend(self._database, self._owner, self._lease)
+        self._share = -(-outbox.SHARDS // max(1, relays))
+        for shard in sorted(self._shards)[self._share :]:
+            await self._give_up(shard)
+        for shard in (*self._shards, *(set(range(outbox.SHARDS)) - self._shards.keys())):
+            if shard not in self._shards and len(self._shards) >= self._share:
+                break
+            fencing = await outbox.acquire_lease(self._database, outbox.shard_name(shard), self._owner, self._lease)
+            if fencing is None:
+                self._shards.pop(shard, None)
+            else:
+                self._shards[shard] = fencing
+        self._database.relays = len(self._shards) == outbox.SHARDS
+
+    async def _give_up(self, shard: int) -> None:
+        fencing = self._shards.pop(shard)
+        await outbox.release(self._database, outbox.shard_name(shard), self._owner, fencing)
 
     async def _one_by_one(self, rows: list[outbox.OutboxRow]) -> list[str]:
         sent = []

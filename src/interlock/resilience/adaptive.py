@@ -45,7 +45,7 @@ class AdaptiveLimit:
 
     __slots__ = ("_baselines", "_began", "_peak", "_probing", "_shed_since", "_slow", "floor", "limit", "shed")
 
-    def __init__(self, floor: int = 32, start: int = 1000) -> None:
+    def __init__(self, floor: int = 32, start: int = 256) -> None:
         self.floor = floor
         self.limit = float(max(start, floor))
         self.shed = False  # whether a call was refused in this window

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 
 from interlock.call import Call, Handler, Layer, Middleware, Outcome, Reply
 from interlock.contract.gen.interlock.v1.options_pb import Tier
@@ -99,7 +100,7 @@ class Shedder:
 def shed(shedder: Shedder | None) -> Layer:
     """Refuse calls at once, UNAVAILABLE with `retry_after`, while the service is overloaded; None: never.
 
-    Health and reflection always answer. Streams are refused like calls, but do not count as running: they wait.
+    Health and reflection always answer. What counts as running is said by `load`.
     """
 
     def layer(operation: Operation) -> Middleware | None:
@@ -108,21 +109,10 @@ def shed(shedder: Shedder | None) -> Layer:
         share = SHARES.get(operation.tier, 1.0)
         path = operation.path
         shedder.refused[path] = 0
-        if operation.kind.server_streams or operation.kind.client_streams:
-
-            def shed_stream(call: Call, proceed: Handler) -> Awaitable[Reply]:
-                if not shedder.admits(share, call.started):
-                    raise shedder.refuse(path)
-                return proceed(call)
-
-            return shed_stream
-        leave = _leaving(shedder)
 
         def shed_load(call: Call, proceed: Handler) -> Awaitable[Reply]:
             if not shedder.admits(share, call.started):
                 raise shedder.refuse(path)
-            shedder.running += 1
-            call.on_end(leave)
             return proceed(call)
 
         return shed_load
@@ -130,13 +120,37 @@ def shed(shedder: Shedder | None) -> Layer:
     return layer
 
 
-def _leaving(shedder: Shedder) -> Callable[[Outcome], None]:
+def load(shedder: Shedder | None) -> Layer:
+    """Count calls as running from here on: behind `decode`, so that who holds back a body is no load.
+
+    Streams do not count: they wait.
+    """
+
+    def layer(operation: Operation) -> Middleware | None:
+        if shedder is None or operation.service.startswith(BUILT_IN):
+            return None
+        if operation.kind.server_streams or operation.kind.client_streams:
+            return None
+        leave, clock = _leaving(shedder), shedder.clock
+
+        def count(call: Call, proceed: Handler) -> Awaitable[Reply]:
+            shedder.running += 1
+            call.on_end(partial(leave, clock()))
+            return proceed(call)
+
+        return count
+
+    return layer
+
+
+def _leaving(shedder: Shedder) -> Callable[[float, Outcome], None]:
     limit, add = shedder.limit, shedder.limit.baseline().add
 
-    def leave(outcome: Outcome) -> None:
+    def leave(began: float, outcome: Outcome) -> None:
         shedder.running -= 1
+        ended = outcome.call.started + outcome.duration
         if outcome.error is None or outcome.error.code in _WAITED:
-            add(outcome.duration)
-        limit.observe(outcome.call.started + outcome.duration, shedder.running + 1)
+            add(ended - began)
+        limit.observe(ended, shedder.running + 1)
 
     return leave

@@ -53,7 +53,8 @@ class Requests:
         """Send one request and return its answer; an error of NATS if it is missing after the timeout."""
         loop = asyncio.get_running_loop()
         name = f"{self._inbox}.{next(self._numbers)}"
-        answer = self._asked[name] = loop.create_future()
+        answer: asyncio.Future[Msg] = loop.create_future()
+        self._asked[name] = answer
         late = loop.call_later(self._timeout, _end, answer)
         try:
             await self._client.publish(subject, payload, reply=name)
