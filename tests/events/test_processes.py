@@ -12,7 +12,7 @@ import pytest
 
 from interlock.call import uuid7
 from interlock.events.broker import Broker, open_broker
-from tests.events.listening import effects, made, nothing_waits, opened
+from tests.events.listening import QUICK, effects, made, nothing_waits, opened
 from tests.events.nats_server import own_server
 
 KEYS, EACH = 12, 10
@@ -70,3 +70,25 @@ async def test_a_killed_consumer_loses_and_doubles_nothing(url: str, tmp_path: P
     for key in range(KEYS):
         own = [text for text in done if text.startswith(f"{key}:")]
         assert own == sorted(own)
+
+
+async def test_an_event_that_kills_its_process_becomes_a_dead_letter(tmp_path: Path) -> None:
+    """A process started again each time meets its killer as often as the attempts allow; no other dies with it."""
+    path, url = tmp_path / "listener.db", f"embedded:{tmp_path}/broker.db"
+    died = 0
+    async with started(url) as broker, opened(path) as database:
+        await broker.publish([made("killer"), *(made(f"other-{number}") for number in range(8))])
+        while not await broker.dead_letters():
+            with process(url, path) as one:
+                async with asyncio.timeout(60):
+                    while one.poll() is None and not await broker.dead_letters():  # noqa: ASYNC110 - it dies unasked
+                        await asyncio.sleep(0.05)
+                died += one.poll() == -signal.SIGKILL
+        with process(url, path):
+            await nothing_waits(broker, 60.0)
+        (letter,) = await broker.dead_letters()
+        done = await effects(database)
+    assert died == QUICK.attempts
+    assert (letter.code, letter.attempts) == ("INTERNAL", QUICK.attempts + 1)
+    assert "none was ended" in letter.cause
+    assert sorted(done) == [f"other-{number}" for number in range(8)]

@@ -204,7 +204,8 @@ async def test_statements_are_timed_and_in_sampled_calls_spans(tmp_path: Path) -
             await client.echo(text="a secret")
             found = shown(app.metrics)
             assert found["service_database_duration_seconds_count"][()] > 3
-            assert found["service_database_connections"]["write", "idle"] == 1
+            assert found["service_database_connections"].keys() >= {("write", "idle"), ("write", "in_use")}
+            assert sum(found["service_database_connections"].values()) >= 1
             await tracing.flush()
     names = [each.name for each in collector.spans if each.kind == "CLIENT"]
     assert [name for name in names if "things" in name] == ["CREATE things", "INSERT things", "SELECT things"]

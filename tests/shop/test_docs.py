@@ -16,6 +16,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FRAGMENTS = {  # pages whose examples are pieces of a program, only compiled
     "README.md",
+    "data.md",
+    "events.md",
+    "monitoring.md",
     "tutorial.md",
 }
 

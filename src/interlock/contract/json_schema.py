@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Mapping
 from enum import Enum
 from functools import cache
+from itertools import combinations as pairs
 from typing import Any
 
 from protobuf import (
@@ -90,7 +91,7 @@ class Schemas:
             return schema | ({"deprecated": True} if message.deprecated else {})
         schema["additionalProperties"] = False
         demanded = [each for each in message.oneofs if each.name in needed and form is Form.INPUT]
-        schema |= _one_of_each(demanded)
+        schema |= _one_of_each(demanded, [each for each in message.oneofs if each not in demanded])
         if rules := list(message_rules(message)):
             schema[RULES] = rules
         return schema | ({"deprecated": True} if message.deprecated else {})
@@ -238,8 +239,15 @@ def _is_there(field: DescField, form: Form, needed: Collection[str]) -> bool:
     return form is Form.INPUT and field.name in needed and FieldBehavior.OUTPUT_ONLY not in behaviors(field)
 
 
-def _one_of_each(oneofs: Collection[DescOneof]) -> Schema:
-    choices = [{"oneOf": [{"required": [field.name]} for field in each.fields]} for each in oneofs]
+_SET: Schema = {"not": {"type": "null"}}
+
+
+def _one_of_each(demanded: Collection[DescOneof], others: Collection[DescOneof]) -> Schema:
+    """Return what says that one member of each is there, or of the others at most one; null is none."""
+    choices: list[Schema] = [{"oneOf": [{"required": [field.name]} for field in each.fields]} for each in demanded]
+    for each in others:
+        names = [field.name for field in each.fields]
+        choices += [{"not": {"required": [*pair], "properties": dict.fromkeys(pair, _SET)}} for pair in pairs(names, 2)]
     return choices[0] if len(choices) == 1 else {"allOf": choices} if choices else {}
 
 

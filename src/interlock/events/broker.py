@@ -94,6 +94,11 @@ class Delivery(Protocol):
         """The fencing number of the lease: a later holder has a larger one."""
         ...
 
+    @property
+    def tried(self) -> bool:
+        """Whether an attempt at it may have begun before, by whomever; told without asking the broker."""
+        ...
+
     async def attempt(self) -> int:
         """Record that an attempt begins, durably, and return its number, from 1."""
         ...

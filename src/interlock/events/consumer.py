@@ -4,12 +4,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import Context
 
 from interlock.call import Call, Cancellation, Direction, Handler, Principal, current_call
 from interlock.contract.model import Operation
 from interlock.deadline import NEVER, Deadline
 from interlock.errors import Error, Unavailable
+from interlock.events.admission import Admission, Closed
 from interlock.events.arrival import Arrival
 from interlock.events.broker import PARTITIONS, Broker, BrokerUnavailable, Delivery, LeaseLost, Subscription
 from interlock.events.envelope import Envelope, to_attributes
@@ -51,9 +53,12 @@ class Consumer:
         self._loop: asyncio.Task[None] | None = None
         self._subscription: Subscription | None = None
         self._pauses = 0
+        self._admission = Admission()
+        self._failed: set[str] = set()
 
     async def start(self) -> None:
         """Begin to consume; a broker that is not there yet is waited for."""
+        self._admission.open()
         self._loop = asyncio.create_task(self._run(), name=f"consumer of {self.group}", context=Context())
 
     async def drain(self, limit: float) -> None:
@@ -62,6 +67,7 @@ class Consumer:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
             self._loop = None
+        self._admission.close()
         if self._running:
             await asyncio.wait(self._running, timeout=limit)
         for call in tuple(self._calls):
@@ -88,7 +94,7 @@ class Consumer:
             except BaseException:
                 self._room.release()
                 raise
-            task = asyncio.create_task(self._consume(delivery), context=Context())
+            task = asyncio.create_task(self._admit(delivery), context=Context())
             self._running.add(task)
             task.add_done_callback(self._ended)
 
@@ -117,6 +123,20 @@ class Consumer:
         self._room.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the consumer of %s failed to settle an event", self.group, exc_info=error)
+
+    async def _admit(self, delivery: Delivery) -> None:
+        """Run an event beside others, but alone one that was begun elsewhere and not ended: it may kill the process."""
+        alone = delivery.tried and delivery.envelope.id not in self._failed
+        try:
+            await self._admission.enter(alone=alone)
+        except Closed:
+            with suppress(LeaseLost, BrokerUnavailable):
+                await delivery.release()
+            return
+        try:
+            await self._consume(delivery)
+        finally:
+            self._admission.leave(alone=alone)
 
     async def _consume(self, delivery: Delivery) -> None:
         operation, handle = self._handlers[delivery.envelope.type]
@@ -154,6 +174,7 @@ class Consumer:
                 await self._settle_once(call, arrived, error)
                 return
             except LeaseLost as lost:
+                self._failed.discard(arrived.delivery.envelope.id)
                 log.info("%s: %s", call.operation, lost)
                 return
             except BrokerUnavailable as lost:
@@ -167,6 +188,7 @@ class Consumer:
         delivery = arrived.delivery
         if error is None or arrived.duplicate or arrived.buried:
             self._pauses = 0
+            self._failed.discard(delivery.envelope.id)
             await delivery.ack()
         elif call.cancellation not in (None, Cancellation.DEADLINE):
             await delivery.release()
@@ -176,6 +198,7 @@ class Consumer:
             await delivery.release()
         else:
             self._pauses = 0
+            self._failed.add(delivery.envelope.id)
             await delivery.nack(arrived.retry_in)
 
 

@@ -230,6 +230,10 @@ class _Delivery:
         self._item = item
         self._counted = False
 
+    @property
+    def tried(self) -> bool:
+        return self._item.attempts > 0
+
     async def attempt(self) -> int:
         number = await self._write(rows.count_attempt)
         self._item.attempts = number

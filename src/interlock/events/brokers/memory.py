@@ -221,6 +221,10 @@ class _Delivery:
         self._item = item
         self._counted = False
 
+    @property
+    def tried(self) -> bool:
+        return self._item.attempts > 0
+
     async def attempt(self) -> int:
         state = self._held()
         self._item.attempts += 1

@@ -73,6 +73,12 @@ class NatsDelivery:
         self._item = item
         self._counted = False
 
+    @property
+    def tried(self) -> bool:
+        """Whether an attempt may have begun before."""
+        token = self._item.token
+        return self._item.attempts > 0 or (token.noted is None and token.message.metadata.num_delivered > 1)
+
     async def attempt(self) -> int:
         """Count an attempt; the first of an event costs nothing, because the server recorded the delivery."""
         number = int(await self._reach(_count(self._member, self._lane, self._item)))

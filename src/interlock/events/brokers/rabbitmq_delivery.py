@@ -55,6 +55,11 @@ class RabbitDelivery:
         self._item = item
         self._counted = False
 
+    @property
+    def tried(self) -> bool:
+        """Whether an attempt may have begun before."""
+        return self._item.attempts > 0
+
     async def attempt(self) -> int:
         """Count an attempt; the first of an event costs nothing, because the server recorded the delivery."""
         self._held()
