@@ -18,6 +18,7 @@ from bench.processes import NotMeasured
 SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "unary": served.unary,
     "rest": served.rest,
+    "connect": served.connect,
     "stream": served.stream,
     "workers": served.workers,
     "client": called.client,

@@ -34,6 +34,7 @@ class Work:
     path: str
     check: Callable[[int], int]
     body: bytes = b""
+    content_type: str = "application/grpc"
     requests: int = 20_000
     connections: int = 4
     streams: int = 16
@@ -63,7 +64,7 @@ def send(server: Server, work: Work, requests: int, cores: frozenset[int]) -> Me
         command = ["h2load", f"-n{requests}", f"-c{work.connections}", f"-m{work.streams}", "-t1"]
         command += ["-H", f"authorization: {authorization()}"]
         if work.body:
-            command += ["-H", "content-type: application/grpc", "-H", "te: trailers", "-d", file.name]
+            command += ["-H", f"content-type: {work.content_type}", "-H", "te: trailers", "-d", file.name]
         else:
             command += ["--h1"]
         before = server.cpu()
@@ -100,6 +101,20 @@ def _get_order(port: int) -> int:
     return len(_frame(reply))
 
 
+def _get_order_as_json(port: int) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        headers = {**dict(_shown()), "content-type": "application/json", "connect-protocol-version": "1"}
+        connection.request("POST", reference.UNARY, body=_JSON, headers=headers)
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+    if response.status != 200 or json.loads(body)["id"] != reference.ORDER_ID:
+        raise WrongReply(f"{reference.UNARY} as JSON gave {response.status} {body[:200]!r}")
+    return len(body)
+
+
 def _watch_order_status(port: int) -> int:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         replies: list[bytes] = list(channel.unary_stream(reference.STREAM)(_REQUEST, timeout=10, metadata=_shown()))
@@ -125,6 +140,8 @@ def _read_order(port: int) -> int:
 
 
 _REQUEST = GetOrderRequest(order_id=reference.ORDER_ID).to_binary()  # one for the stream too: both hold but the id
+_JSON = GetOrderRequest(order_id=reference.ORDER_ID).to_json().encode()
+CONNECT = Work(path=reference.UNARY, body=_JSON, content_type="application/json", check=_get_order_as_json)
 UNARY = Work(path=reference.UNARY, body=_frame(_REQUEST), check=_get_order)
 STREAM = Work(path=reference.STREAM, body=_frame(_REQUEST), check=_watch_order_status, requests=60, streams=1)
 REST = Work(path=reference.REST + reference.ORDER_ID, check=_read_order, connections=64, streams=1)

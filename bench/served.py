@@ -29,12 +29,13 @@ class Peer:
 
 INTERLOCK = Peer(OURS, "interlock")
 GRPC_AIO = Peer("grpc.aio", "grpc_aio")
+CONNECTRPC = Peer("connectrpc on h2corn", "connectrpc_h2corn")
 UNARY_PEERS = (
     INTERLOCK,
     GRPC_AIO,
     Peer("grpc.aio, uvloop", "grpc_aio", ("uvloop",)),
     Peer("grpcio, threads", "grpc_threads"),
-    Peer("connectrpc on h2corn", "connectrpc_h2corn"),
+    CONNECTRPC,
     Peer("bare ASGI on h2corn", "asgi_floor"),
 )
 FASTAPI = Peer("FastAPI on uvicorn", "fastapi_uvicorn")
@@ -50,6 +51,18 @@ def unary(effort: Effort) -> Section:
     measured = _compare(section, UNARY_PEERS, load.UNARY, effort)
     goals = {CPU: Goal(90, at_most=True), RATE: Goal(10_000), GRPC_AIO.name: Goal(4)}
     _tell(section, measured, goals, "request")
+    return section
+
+
+def connect(effort: Effort) -> Section:
+    """Measure the same call over Connect in JSON."""
+    section = Section(
+        "connect",
+        "Connect, unary, JSON: the same call",
+        "h2load, 4 connections with 16 calls each; one core each",
+    )
+    measured = _compare(section, (INTERLOCK, CONNECTRPC), load.CONNECT, effort)
+    _tell(section, measured, {}, "request")
     return section
 
 
