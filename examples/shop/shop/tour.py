@@ -122,6 +122,7 @@ def what_to_try(running: Running, token: str) -> str:
   REST      {url}/api/v1/orders
   gRPC      {running.gateway}  (reflection is on)
   OpenAPI   {url}/openapi.json
+  try it    {url}/docs
   health    {url}/health
 
 In another terminal, a token of a customer:
