@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from bench import called, events, hostile, identity, process, report, served
+from bench import called, events, faststream, hostile, identity, process, report, served
 from bench.figures import Effort, Section
 from bench.load import WrongReply
 from bench.processes import NotMeasured
@@ -24,6 +24,7 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "client": called.client,
     "hostile": hostile.hostile,
     "events": events.events,
+    "faststream": faststream.faststream,
     "import": process.imports,
     "memory": process.memory,
 }
@@ -43,6 +44,7 @@ EXAMPLES = """sections:
   client    our typed client, a bare stub of grpc.aio
   hostile   what another caller waits under each attack
   events    publishing, outbox, relay, consuming with an inbox; a page a million rows down
+  faststream  plain publishing and consuming on NATS: ours, FastStream
   import    import interlock, interlock --help
   memory    a worker's memory and its start
 

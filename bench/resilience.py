@@ -1,7 +1,8 @@
-"""`python -m bench.resilience`: what each layer of resilience adds to a unary call that goes well.
+"""`python -m bench.resilience`: what each layer of a client, and of a server's resilience, adds to a good call.
 
 CPU time in a loop around a handler that answers at once; rows are measured in turn, in short slices, and the faster
-half of the slices counts. The last rows are the layers together, as a client has them.
+half of the slices counts. A client's layers are those of `interlock.defaults.sent` that a SAFE operation has, each by
+itself and then all together; a server's whole stack, layer upon layer, is shown by `python -m bench profile`.
 """
 
 import asyncio
@@ -12,16 +13,16 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
-from interlock import Call, Deadline, Direction, Principal
+from interlock import BearerToken, Call, Deadline, Direction, Principal
 from interlock.call import Handler, Layer, compose
 from interlock.contract.gen.interlock.v1.options_pb import Idempotency
 from interlock.contract.model import Operation, RateLimit
-from interlock.resilience.budget import RetryBudget
-from interlock.resilience.circuit_breaker import BreakerPolicy, Breakers, circuit_breaker
-from interlock.resilience.concurrency import Bulkhead, BulkheadPolicy, concurrency
+from interlock.defaults import sent
+from interlock.resilience.deadline import Wheel, deadline
+from interlock.resilience.neighbour import Neighbour
+from interlock.resilience.policies import Policies
 from interlock.resilience.rate_limit import Limiter, rate_limit
-from interlock.resilience.retry import RetryPolicy, retry
-from interlock.resilience.sent_deadline import late_wheel, sent_deadline
+from interlock.resilience.sent_deadline import late_wheel
 from interlock.resilience.shedding import Shedder, load, shed
 from shop.gen.api.order.v1.order_pb import Order
 from shop.gen.api.order.v1.order_rpc import GET_ORDER, ORDER_SERVICE
@@ -32,24 +33,20 @@ BARE = "a call and its end, no layer"
 _ORDER = Order()
 
 
-def layers() -> dict[str, list[Layer]]:
+def layers(called: Operation) -> dict[str, list[Layer]]:
     """Return the rows: a name and the layers of its chain."""
-    deadline = sent_deadline(late_wheel())
-    again = retry(RetryPolicy(), RetryBudget())
-    breaker = circuit_breaker(Breakers(BreakerPolicy()))
-    bulkhead = concurrency(Bulkhead(BulkheadPolicy()))
     shedder = Shedder()
+    stack = sent(wheel=late_wheel(), to=Neighbour(Policies("orders:8080")), shown=BearerToken("token"))
+    client = {f"client: {each.name}": [each.layer] for each in stack if each.layer(called) is not None}
     return {
         BARE: [],
-        "sent_deadline": [deadline],
-        "retry": [again],
-        "circuit_breaker": [breaker],
-        "rate_limit": [rate_limit(Limiter())],
-        "rate_limit, 10,000 callers": [rate_limit(Limiter())],
-        "rate_limit, shared by workers": [rate_limit(Limiter(workers=2, shared=_table()))],
-        "concurrency": [bulkhead],
-        "shed": [shed(shedder), load(shedder)],
-        "all of a SENT call": [deadline, again, breaker, bulkhead],
+        **client,
+        "client: all of them": [each.layer for each in stack],
+        "server: limit": [rate_limit(Limiter())],
+        "server: limit, 10,000 callers": [rate_limit(Limiter())],
+        "server: limit, shared by workers": [rate_limit(Limiter(workers=2, shared=_table()))],
+        "server: shed and load": [shed(shedder), load(shedder)],
+        "server: deadline": [deadline(Wheel())],
     }
 
 
@@ -70,9 +67,9 @@ async def answer(_call: Call) -> Order:
 async def measure() -> dict[str, float]:
     """Return the CPU microseconds of each row."""
     called = operation()
-    chains = {name: compose(each, called, answer) for name, each in layers().items()}
+    chains = {name: compose(each, called, answer) for name, each in layers(called).items()}
     principals = {name: [Principal(subject="one")] for name in chains}
-    principals["rate_limit, 10,000 callers"] = [Principal(subject=str(number)) for number in range(10_000)]
+    principals["server: limit, 10,000 callers"] = [Principal(subject=str(number)) for number in range(10_000)]
     measured: dict[str, list[float]] = {name: [] for name in chains}
     for _ in range(SLICES):
         for name, chain in chains.items():
@@ -95,9 +92,9 @@ def main() -> None:
     """Measure and print."""
     figures = asyncio.run(measure())
     bare = figures[BARE]
-    print(f"{'layer':32}{'µs/call':>9}{'adds µs':>9}")
+    print(f"{'layer':34}{'µs/call':>9}{'adds µs':>9}")
     for name, value in figures.items():
-        print(f"{name:32}{value:9.2f}{value - bare:9.2f}")
+        print(f"{name:34}{value:9.2f}{value - bare:9.2f}")
 
 
 if __name__ == "__main__":

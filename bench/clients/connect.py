@@ -13,10 +13,9 @@ from shop.gen.api.order.v1.order_rpc import OrderServiceClient
 
 async def main() -> None:
     async with OrderServiceClient(f"http://{target()}", credentials=BearerToken(os.environ[TOKEN])) as client:
-        patient = client.using(timeout=10)  # the first call loads the HTTP engine
 
         async def call() -> Order:
-            return await patient.get_order(order_id=reference.ORDER_ID)
+            return await client.get_order(order_id=reference.ORDER_ID)
 
         await measure(call)
 
