@@ -37,7 +37,7 @@ check: $(READY) ## format, lint, types, architecture, stale generated code
 bench: $(READY) ## run the benchmarks
 	@$(PY) -m bench $(ARGS)
 
-soak: $(READY) ## move money between two services that are killed all the while; some 15 minutes
+soak: $(READY) ## move money between two services that are killed all the while; half an hour
 	@$(PY) -m bench.soak $(ARGS)
 
 generate: $(READY) ## write all generated code anew

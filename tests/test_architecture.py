@@ -9,7 +9,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "interlock"
 
 # Rooms from the ground up; a room may import itself and every row below its own.
 ROWS = (
-    ("errors", "deadline", "metadata"),
+    ("errors", "deadline", "metadata", "stamps", "url"),
     ("contract",),
     ("call",),
     ("listing",),
@@ -21,6 +21,7 @@ ROWS = (
         "blocking",
         "messaging",
         "client",
+        "outbound",
         "defaults",
         "handlers",
         "operations",
@@ -48,6 +49,8 @@ NEIGHBOURS = {
     ("app", "settings"): "an app reads its limits where none are handed in",
     ("client", "defaults"): "a client's chains are the stacks",
     ("client", "app"): "the type of an in-process target, for type checkers only",
+    ("outbound", "defaults"): "its chain is a stack",
+    ("settings", "outbound"): "what is set of third parties is what its client takes",
     ("blocking", "client"): "the twin wraps a client",
     ("deploy", "platform"): "what is deployed is a platform's services and its gateway",
     ("security", "resilience"): "failures of one address are counted as its requests are",
@@ -58,7 +61,7 @@ NEIGHBOURS = {
 # Third-party libraries have one home; exceptions are named.
 HOMES = {
     "grpc": {"protocols"},
-    "httpx2": {"testing", "protocols", "security"},
+    "httpx2": {"testing", "protocols", "security", "outbound"},
     "h2": {"protocols"},  # full duplex, which httpx2 has not
     "opentelemetry": {"observability"},
     "prometheus_client": {"observability"},

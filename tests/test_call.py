@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from interlock import Call, Cancellation, Code, Deadline, Metadata, NotFound, Outcome, Principal, Reply, current_call
-from interlock.call import Handler, Layer, Middleware, Peer, compose, detached, in_thread, uuid7
+from interlock.call import Handler, Layer, Middleware, Peer, compose, detached, in_thread
 from interlock.contract.model import Operation
+from interlock.stamps import uuid7
 from tests.sample.gen.sample.v1.sample_pb import EchoResponse
 from tests.sample.gen.sample.v1.sample_rpc import ECHO, SAMPLE_SERVICE, SLOW
 from tests.waiting import until

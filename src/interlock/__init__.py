@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from interlock.errors import Violation as Violation
     from interlock.masks import apply_mask as apply_mask
     from interlock.metadata import Metadata as Metadata
+    from interlock.outbound import External as External
+    from interlock.outbound import HttpClient as HttpClient
     from interlock.protocols.client_tls import Tls as Tls
     from interlock.protocols.connect_client import ConnectOptions as ConnectOptions
     from interlock.protocols.deprecation_notice import DeprecatedOperation as DeprecatedOperation
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from interlock.security.credentials import BearerToken as BearerToken
     from interlock.security.credentials import ServiceToken as ServiceToken
     from interlock.settings import Settings as Settings
+    from interlock.url import Url as Url
 
 _HOMES = {
     "app": ("App",),
@@ -94,6 +97,7 @@ _HOMES = {
     ),
     "masks": ("apply_mask",),
     "metadata": ("Metadata",),
+    "outbound": ("External", "HttpClient"),
     "protocols.client_tls": ("Tls",),
     "protocols.connect_client": ("ConnectOptions",),
     "protocols.deprecation_notice": ("DeprecatedOperation",),
@@ -101,6 +105,7 @@ _HOMES = {
     "security.access": ("Roles", "authorize", "load_roles"),
     "security.credentials": ("BearerToken", "ServiceToken"),
     "settings": ("Settings",),
+    "url": ("Url",),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -11,6 +11,7 @@ from protovalidate import Validator
 
 from interlock.call import Principal
 from interlock.defaults import Parts
+from interlock.observability.bulkheads import Bulkheads
 from interlock.observability.cloudwatch import CloudWatch
 from interlock.observability.line_writer import LineWriter
 from interlock.observability.logging import AccessLog, dropped_lines, wants_json
@@ -23,6 +24,8 @@ from interlock.resilience.deadline import Wheel
 from interlock.resilience.rate_limit import Limiter
 from interlock.resilience.shedding import Shedder
 from interlock.security.access import Roles, load_roles
+from interlock.security.expiry import CertificateExpiry
+from interlock.security.secret import secrets_measured
 
 if TYPE_CHECKING:
     from interlock.data.database import Database
@@ -50,17 +53,20 @@ def assemble(
     tracing: Tracing | None,
     meters: Sequence[Meter],
     access_log: AccessLog | bool,
+    version: str = "",
 ) -> Parts:
     """Build the parts of the app called `name`; what is given replaces what the settings say."""
     roles = roles if roles is not None else load_roles(settings.roles)
-    metrics = Metrics(name, shared=shared(name))
+    metrics = Metrics(name, version=version, shared=shared(name))
     lost = "Log lines that had no room while the log was slow."
     metrics.counter("service_log_lines_dropped", lost, dropped_lines)
     if settings.cloudwatch:
         period = settings.cloudwatch.total_seconds()
         metrics.cloudwatch = CloudWatch(name, metrics.requests, LineWriter(sys.stdout).write, period=period)
+    _observe_credentials(settings, metrics)
     answers = _answers(database)
-    tracing = tracing if tracing is not None else _tracing(name, settings, metrics)
+    tracing = tracing if tracing is not None else _tracing(name, version, settings, metrics)
+    metrics.counter("service_spans_lost", "Spans that the collector did not get.", lambda: tracing.lost)
     if database is not None:
         observe_database(database, metrics, tracing)
     return Parts(
@@ -84,16 +90,25 @@ def assemble(
     )
 
 
-def _tracing(name: str, settings: "Settings", metrics: Metrics) -> Tracing:
+def _observe_credentials(settings: "Settings", metrics: Metrics) -> None:
+    secrets_measured(metrics)
+    files = {"server": settings.tls_certificate, "client_authorities": settings.tls_client_authorities}
+    CertificateExpiry({name: path for name, path in files.items() if path is not None}).measured(metrics)
+
+
+def _tracing(name: str, version: str, settings: "Settings", metrics: Metrics) -> Tracing:
     return Tracing(
         name,
-        endpoint=settings.otlp_endpoint or None,
+        endpoint=settings.otlp_endpoint.reveal() or None,
         ratio=settings.trace_ratio_in_force,
         heeds_callers=settings.trace_heeds_callers is not False,
+        service_version=version,
         environment=settings.environment,
         headers={key: value.get_secret_value() for key, value in settings.otlp_headers.items()},
         sent=metrics.sent,
+        external=metrics.outbound,
         breakers=metrics.breakers,
+        bulkheads=Bulkheads(metrics).add,
         slow=settings.trace_slow.total_seconds(),
     )
 
@@ -146,7 +161,7 @@ def _verifier(settings: "Settings") -> "Verifier":
         algorithm=ALGORITHMS[settings.token_algorithm],
     )
     others = [_trusted(each, settings) for each in settings.issuers.values()]
-    return Verifier.at(settings.jwks or settings.keys / "jwks.json", rules, others=others)
+    return Verifier.at(settings.jwks.reveal() or settings.keys / "jwks.json", rules, others=others)
 
 
 def _trusted(given: "IssuerSettings", settings: "Settings") -> "Trusted":
@@ -163,7 +178,7 @@ def _trusted(given: "IssuerSettings", settings: "Settings") -> "Trusted":
         roles={said: frozenset(roles) for said, roles in given.roles.items()},
         untyped=given.untyped,
     )
-    return trusted(given.jwks or discovered(given.issuer), rules)
+    return trusted(given.jwks.reveal() or discovered(given.issuer), rules)
 
 
 def _api_keys(database: "Database | None", settings: "Settings") -> "ApiKeys | None":
@@ -171,7 +186,7 @@ def _api_keys(database: "Database | None", settings: "Settings") -> "ApiKeys | N
         return None
     from interlock.security.api_keys import ApiKeys  # noqa: PLC0415 - where API keys are taken
 
-    store, own = _accounts(database, settings.accounts)
+    store, own = _accounts(database, settings.accounts.reveal())
     return ApiKeys(store, pepper=settings.accounts_pepper.get_secret_value().encode(), database=own)
 
 

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
-from random import getrandbits
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from protobuf import Message
@@ -22,6 +21,7 @@ from interlock.contract.model import Operation
 from interlock.deadline import NEVER, Deadline
 from interlock.errors import Code, Error
 from interlock.metadata import Metadata
+from interlock.stamps import uuid7
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,6 +94,11 @@ class Peer:
         return f"{host}:{client[1]}"
 
     @property
+    def scheme(self) -> str:
+        """`http` or `https`; empty in process."""
+        return str(self._scope.get("scheme", ""))
+
+    @property
     def certificates(self) -> tuple[str, ...]:
         """The verified certificate chain (PEM, leaf first) under mutual TLS, else empty (ASGI tls extension)."""
         tls = self._scope.get("extensions", {}).get("tls") or {}
@@ -109,6 +114,10 @@ class Incoming(Protocol):
     async def message(self) -> Message[Any]:
         """Return the one request; an `Error` if there is none, more than one, or it is too large or malformed."""
         ...
+
+
+class IncomingStream(Incoming, Protocol):
+    """The undecoded requests of an operation whose caller may stream them."""
 
     def messages(self) -> AsyncIterator[Message[Any]]:
         """Return the stream of requests; iterating it raises what `message` raises."""
@@ -135,15 +144,16 @@ class Call:
 
     `request` is set by the layer `decode`; before it only the head (operation, metadata, deadline, peer) is known.
     `reply_headers` are sent with the first message, `reply_trailers` with the end; on a SENT call that `wants_metadata`
-    the transport fills them. `touched` is when a message of a stream last passed, in monotonic seconds. The front adds
-    up the `request_bytes` and `reply_bytes` of the messages that passed, encoded and not compressed.
+    the transport fills them; one that is `handed_on` is a gateway's. `touched` is when a message of a stream last
+    passed, in monotonic seconds. The front adds up the `request_bytes` and `reply_bytes` of the messages that passed,
+    encoded and not compressed.
     """
 
     operation: Operation
     metadata: Metadata = field(default_factory=Metadata)
     deadline: Deadline = NEVER
     direction: Direction = Direction.SERVED
-    request: Any = None
+    request: Any = field(default=None, repr=False)
     principal: Principal | None = None
     trace: TraceContext | None = None
     peer: Peer = NOWHERE
@@ -155,6 +165,7 @@ class Call:
     touched: float = 0.0
     attempts: int = 1
     wants_metadata: bool = False
+    handed_on: bool = False
     request_bytes: int = 0
     reply_bytes: int = 0
     _reply_headers: Metadata | None = None
@@ -162,6 +173,11 @@ class Call:
     _request_id: str = ""
     _roles: Any = None
     _done: list[Callable[[Outcome], None]] | None = field(default_factory=list)
+
+    @property
+    def admitted(self) -> bool:
+        """Whether its caller was let in by a permission, or the operation is open to anybody."""
+        return self._roles is not None or self.operation.unauthenticated
 
     @property
     def reply_headers(self) -> Metadata:
@@ -198,6 +214,14 @@ class Call:
         return self._cancellation
 
     @property
+    def over(self) -> bool:
+        """Whether nobody waits for it any more: it ended, was cancelled, or its deadline passed.
+
+        For work in a thread, which nothing stops from outside: it should look now and then, and give up.
+        """
+        return self._done is None or self.cancellation is not None or self.deadline.expired()
+
+    @property
     def request_id(self) -> str:
         """The id of the request: the caller's `x-request-id` where sound (up to 128 characters), else a UUIDv7."""
         if not self._request_id:
@@ -221,17 +245,15 @@ class Call:
             return
         self._done = None
         outcome = Outcome(self, error, time.perf_counter() - self.started)
-        for done in reversed(callbacks):
+        callbacks.reverse()
+        for done in callbacks:
             try:
                 done(outcome)
             except (Exception, asyncio.CancelledError):  # the latter is what the result of a cancelled future raises
                 log.exception("on_end of %s failed", self.operation)
-        self._release()
-
-    def _release(self) -> None:
-        """Let go of what holds the call in turn: collecting a cycle for each call costs a tenth of it."""
         self._cancellation = self.cancellation
-        self.task = None  # its context holds the call
+        # Let go of what holds the call in turn: collecting a cycle for each call costs a tenth of it.
+        self.task = None
         self.incoming = None
 
     def cancel(self, reason: Cancellation) -> None:
@@ -259,6 +281,7 @@ class Call:
             peer=self.peer,
             protocol=self.protocol,
             wants_metadata=self.wants_metadata,
+            handed_on=self.handed_on,
             _request_id=self._request_id,
         )
 
@@ -307,23 +330,13 @@ def _detached_done(task: asyncio.Task[Any]) -> None:
 
 
 async def in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run blocking `work` in a thread; it sees the call's context, and a cancelled call stops waiting for it."""
+    """Run blocking `work` in a thread; it sees the call's context, and a cancelled call stops waiting for it.
+
+    The thread runs on until `work` returns: what takes long should look at `call.over` (`current_call.get()`) now and
+    then. Work that has not begun when its call is cancelled never does. The threads are those of the event loop's
+    default executor, some 5 to 32 a process by its number of cores.
+    """
     return await asyncio.to_thread(work, *args, **kwargs)
 
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@\-]{1,128}\Z")
-
-
-_VARIANT, _NOT_VARIANT = 0b10 << 62, ~(0b11 << 62)
-_millisecond, _head = 0, ""
-
-
-def uuid7() -> str:
-    """Return a fresh UUIDv7 (RFC 9562 §5.7): sortable by its millisecond."""
-    global _millisecond, _head
-    now = time.time_ns() // 1_000_000
-    if now != _millisecond:
-        text = f"{now & 0xFFFF_FFFF_FFFF:012x}"
-        _millisecond, _head = now, f"{text[:8]}-{text[8:]}-7"
-    rest = "%019x" % (getrandbits(76) & _NOT_VARIANT | _VARIANT)
-    return f"{_head}{rest[:3]}-{rest[3:7]}-{rest[7:]}"

@@ -18,12 +18,11 @@ from interlock.observability.measure import Meter, metrics, metrics_of_caller
 from interlock.observability.metrics import Metrics
 from interlock.observability.tracing import Tracing, attempt, trace
 from interlock.protocols.decode import decode, validate
-from interlock.resilience.circuit_breaker import Breakers, circuit_breaker
-from interlock.resilience.concurrency import Bulkhead, concurrency
+from interlock.protocols.rest_condition import if_match
 from interlock.resilience.deadline import Wheel, deadline
 from interlock.resilience.idempotency import idempotency, idempotency_key
+from interlock.resilience.neighbour import Neighbour
 from interlock.resilience.rate_limit import Limiter, rate_limit
-from interlock.resilience.retry import RetryPolicy, retry
 from interlock.resilience.sent_deadline import sent_deadline
 from interlock.resilience.shedding import Shedder, load, shed
 from interlock.security.access import Roles, access
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from interlock.data.idempotency import StoredAnswers
     from interlock.data.purge import Purge
     from interlock.events.broker import Broker
-    from interlock.resilience.budget import RetryBudget
     from interlock.security.api_keys import ApiKeys
     from interlock.security.mutual_tls import CertificateIdentities
     from interlock.security.verifier import Verifier
@@ -120,6 +118,8 @@ def served(parts: Parts) -> list[Named]:
         Named("validate", validate(parts.validator)),
         # knows the request by now; outside the unit of work, which commits its answer
         Named("idempotency", idempotency(parts.answers)),
+        # each entity tag is tried in a unit of work of its own
+        Named("if_match", if_match(validate(parts.validator))),
         # around the handler alone, which it may run again
         Named("unit_of_work", unit_of_work()),
     ]
@@ -152,30 +152,41 @@ def published(parts: Parts) -> list[Layer]:
     return [trace(parts.tracing), metrics(parts.metrics.published), decode, validate(parts.validator)]
 
 
-def sent(
-    *,
-    wheel: Wheel,
-    retries: RetryPolicy,
-    budget: "RetryBudget",
-    breakers: Breakers,
-    bulkhead: Bulkhead,
-    shown: Credentials,
-) -> list[Named]:
+def sent(*, wheel: Wheel, to: Neighbour, shown: Credentials) -> list[Named]:
     """Return the stack of SENT calls; what stands behind `retry` runs once an attempt."""
     return [
         Named("trace", trace()),
-        Named("metrics", metrics_of_caller(breakers.target, breakers.states)),
+        Named("metrics", metrics_of_caller(to.target, to.states, to.places)),
         # bounds everything inside: all attempts, the waits between them, the fetching of tokens
         Named("deadline", sent_deadline(wheel)),
         # outside retry, so that all attempts carry one key
         Named("idempotency_key", idempotency_key()),
-        Named("retry", retry(retries, budget)),
+        Named("retry", to.retry),
+        *_attempt(to, shown),
+    ]
+
+
+def sent_over_http(*, wheel: Wheel, to: Neighbour, shown: Credentials) -> list[Named]:
+    """Return the stack of calls to a service without a contract; its requests say themselves what may be repeated."""
+    return [
+        Named("trace", trace()),
+        Named("metrics", metrics_of_caller(to.target, to.states, to.places, external=True)),
+        Named("deadline", sent_deadline(wheel)),
+        Named("retry", to.retry),
+        *_attempt(to, shown),
+    ]
+
+
+def _attempt(to: Neighbour, shown: Credentials) -> list[Named]:
+    return [
         # each attempt is a span of its own
-        Named("span", attempt()),
+        Named("span", attempt(target=to.target)),
+        # outside the breaker, whose probes must not wait for their turn
+        Named("throttle", to.throttle),
         # inside retry: it judges attempts
-        Named("breaker", circuit_breaker(breakers)),
+        Named("breaker", to.breaker),
         # behind the breaker, so that nobody queues for a circuit that is open
-        Named("concurrency", concurrency(bulkhead)),
+        Named("concurrency", to.concurrency),
         # innermost: each attempt shows a credential that is fresh then; a refused one is renewed once here
         Named("credentials", credentials(shown)),
     ]

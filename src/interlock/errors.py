@@ -33,6 +33,10 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
+UNPROCESSED = ("interlock-unprocessed", "true")
+"""Metadata of a refusal before anything was done for the call (shedding, rate limit): repeating it is safe."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
     """One field that is wrong: its path from the request's root (`items[0].quantity`) and what is wrong with it."""

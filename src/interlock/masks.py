@@ -63,11 +63,8 @@ def _key(value: DescFieldValueMap, text: str) -> str | int | bool | None:
 
 
 def _apply(target: Any, source: Any, steps: list[Any]) -> None:
+    steps, key = (steps, None) if isinstance(steps[-1], DescField) else (steps[:-1], steps[-1])
     *outer, last = steps
-    if not isinstance(last, DescField):
-        *outer, holder = outer
-        _apply_entry(target, source, outer, holder, last)
-        return
     for field in outer:
         source = source[field] if source is not None and field in source else None
         if field not in target:
@@ -75,24 +72,19 @@ def _apply(target: Any, source: Any, steps: list[Any]) -> None:
                 return  # absent in both stays absent
             target[field] = type(source)()
         target = target[field]
-    if source is not None and last in source:
+    if key is not None:
+        _apply_entry(target, source, last, key)
+    elif source is not None and last in source:
         target[last] = source[last]
     else:
         del target[last]
 
 
-def _apply_entry(target: Any, source: Any, outer: list[Any], holder: Any, key: str | int | bool) -> None:
-    for field in outer:
-        source = source[field] if source is not None and field in source else None
-        if field not in target:
-            if source is None:
-                return  # absent in both stays absent
-            target[field] = type(source)()
-        target = target[field]
-    given = source[holder] if source is not None else {}
-    kept = dict(target[holder])
+def _apply_entry(target: Any, source: Any, field: DescField, key: str | int | bool) -> None:
+    given = source[field] if source is not None else {}
+    kept = dict(target[field])
     if key in given:
         kept[key] = given[key]
     else:
         kept.pop(key, None)
-    target[holder] = kept
+    target[field] = kept

@@ -29,7 +29,8 @@ Subscribed = Sequence[tuple[Operation, Handler]]
 class Messaging:
     """The publisher, relay and consumers of one app, over one broker; nothing where it has no events.
 
-    A broker given by URL is opened and closed here; one given as an object is its owner's to start and stop.
+    A broker given by URL is opened and closed here; one given as an object is its owner's to start and stop. Up to
+    `batch` consumed events share a transaction, where there is a database.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Messaging:
         *,
         broker: str | Broker,
         layers: Iterable[Placed] = (),
+        batch: int = 1,
     ) -> None:
         self.broker: Broker | None = None
         self._ours = isinstance(broker, str)
@@ -59,11 +61,12 @@ class Messaging:
 
             parts.database.publisher = self._publisher
             observe_outbox(parts.database, parts.metrics)
-            self._relay = relay.Relay(parts.database, self.broker)
+            self._relay = relay.Relay(parts.database, self.broker, relayed=parts.tracing.relayed)
         stack = insert(consumed(parts, self.broker, Redelivery()), layers)
         for group in filter(None, subscribed):
             chains = [(operation, compose(stack, operation, handler)) for operation, handler in group]
-            self._consumers.append(Consumer(self.broker, chains, failure=failure))
+            together = batch if parts.database is not None else 1
+            self._consumers.append(Consumer(self.broker, chains, failure=failure, batch=together))
         groups = {group[0][0].service: [each.name for each, _ in group] for group in subscribed if group}
         if groups:
             observe_lag(self.broker, groups, parts.metrics)

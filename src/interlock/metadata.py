@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _NAME = re.compile(r"[0-9a-z_.\-]+\Z")
 _VALUE = re.compile(r"[\x20-\x7e]*\Z")
@@ -69,10 +69,20 @@ class Metadata:
 
     def header(self, name: bytes) -> bytes | None:
         """Return the last value of a name in the form of the wire; the cheap way, for the fronts."""
+        return self.index.get(name)
+
+    @property
+    def index(self) -> Mapping[bytes, bytes]:
+        """The last value of each name in the form of the wire, to look at, not to change."""
         index = self._index
         if index is None:
             index = self._index = dict(self.raw)
-        return index.get(name)
+        return index
+
+    def repeats(self, names: Sequence[bytes]) -> bool:
+        """Tell whether one of `names` has several values."""
+        found = [name for name, _ in self.raw if name in names]
+        return len(found) > len(set(found))
 
     def get(self, name: str) -> str | None:
         """Return the last value of `name` as text, or None."""

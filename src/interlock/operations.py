@@ -5,13 +5,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 from typing import Any
 
+from interlock.call import Peer
 from interlock.errors import PermissionDenied, RouteNotFound
 from interlock.metadata import Metadata
 from interlock.observability.admin import PATH, PERMISSION, Admin
 from interlock.observability.metrics import Metrics
 from interlock.pages import PROBES, Pages, answer
+from interlock.protocols.json_mistakes import shown
 from interlock.protocols.rest_server import refuse
 from interlock.protocols.serving import Receive, Scope, Send
+from interlock.security import audit
 
 BODY_BYTES = 4096
 _NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -53,10 +56,14 @@ class Operations:
             await refuse(error, metadata, send)
 
     async def _administer(self, scope: Scope, metadata: Metadata, receive: Receive, send: Send) -> None:
+        address, request = Peer(scope).address, f"{scope['method']} {shown(scope['path'])}"
         if not (is_local(scope, metadata) or await self._allowed(metadata.header(b"authorization") or b"")):
             message = f"{PATH} is for this machine, under a loopback name, or a token with the permission {PERMISSION}"
+            audit.refused_elsewhere(request, address, "not from this machine, and no token with the permission")
             await refuse(PermissionDenied(message), metadata, send)
             return
+        if scope["method"] not in ("GET", "HEAD"):
+            audit.administered(request, address)
         status, document = await self._admin.answer(scope["method"], scope["path"], await _body(receive))
         text = json.dumps(document, indent=2, default=str, ensure_ascii=False).encode() + b"\n"
         await answer(scope, send, status, text, "application/json", more=[(b"cache-control", b"no-store")])

@@ -15,10 +15,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from interlock.call import uuid7
 from interlock.cli import events as commands
 from interlock.cli.failures import exit_code
 from interlock.events.broker import Broker, DeadLetter, open_broker
+from interlock.stamps import uuid7
 from tests.events import rabbitmq_server
 from tests.events.broker_suite import TYPES, event, take
 from tests.events.nats_server import own_server

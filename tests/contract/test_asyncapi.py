@@ -1,6 +1,4 @@
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from interlock.contract.load import load
 from interlock.server import serving
 from shop.gen.api.order.v1 import order_rpc
 from shop.gen.api.payment.v1 import payment_rpc
+from tests.npm import NotInstalled, installed
 from tests.sample.gen.sample.v1.sample_rpc import SAMPLE_SERVICE
 from tests.sample.handlers import Sample
 
@@ -126,7 +125,10 @@ async def test_an_app_serves_it() -> None:
 @pytest.mark.timeout(300)
 def test_the_parser_of_asyncapi_finds_no_mistake(tmp_path: Path) -> None:
     """The reference parser takes the documents of sample and shop without an error or a warning."""
-    modules = _parser()
+    try:
+        modules = installed("asyncapi", PARSER)
+    except NotInstalled as reason:
+        pytest.skip(f"NOT PARSED, the AsyncAPI documents: {reason}")
     program = modules / "check.mjs"
     program.write_text(CHECK)
     paths = [tmp_path / "sample.json", tmp_path / "shop.json"]
@@ -136,17 +138,3 @@ def test_the_parser_of_asyncapi_finds_no_mistake(tmp_path: Path) -> None:
     for found, contract in zip(json.loads(ran.stdout), (SAMPLE, SHOP), strict=True):
         assert found["wrong"] == []
         assert set(found["operations"]) == set(asyncapi(contract)["operations"])
-
-
-def _parser() -> Path:
-    """Return a directory in which the parser is installed, once for all runs; skips where it can't be."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("no node and npm: install node 20 or newer, and the AsyncAPI document is parsed too")
-    directory = Path(os.environ.get("INTERLOCK_TEST_CACHE", ROOT / ".cache")) / "asyncapi"
-    if not (directory / "node_modules/@asyncapi/parser/package.json").exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(directory), PARSER]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-        if ran.returncode:
-            pytest.skip(f"npm can't install {PARSER}, so the AsyncAPI document is not parsed: {ran.stderr[-300:]}")
-    return directory

@@ -43,6 +43,26 @@ def test_what_is_said_of_an_operation_wins_over_its_service(contract: Contract) 
     assert (fail.timeout, changed.service(SERVICE).tier) == (timedelta(seconds=2.5), Tier.ADMIN)
 
 
+def test_a_pattern_stands_for_several_operations(contract: Contract) -> None:
+    """Stronger than their service, the longer the stronger, weaker than what is said of one."""
+    changed = effective(
+        contract,
+        {
+            "sample.*": {"timeout": 1, "tier": "ADMIN", "rate_limit": "1/1s"},
+            f"{SERVICE}/E*": {"timeout": 2},
+            SERVICE: {"timeout": 3, "exposure": "EXTERNAL"},
+            f"{SERVICE}/Echo": {"rate_limit": "9/1s"},
+        },
+    )
+    echo, fail = changed.operations[f"/{SERVICE}/Echo"], changed.operations[f"/{SERVICE}/Fail"]
+    second = timedelta(seconds=1)
+    assert (echo.timeout, echo.tier, echo.exposure) == (2 * second, Tier.ADMIN, Exposure.EXTERNAL)
+    assert echo.rate_limit == RateLimit(requests=9, per=second)
+    assert (fail.timeout, fail.rate_limit) == (second, RateLimit(requests=1, per=second))
+    with pytest.raises(ContractError, match="no such operation or service"):
+        effective(contract, {f"{SERVICE}/X*": {"timeout": 1}})
+
+
 @pytest.mark.parametrize(
     "overrides, expected",
     [

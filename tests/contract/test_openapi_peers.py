@@ -13,7 +13,8 @@ from interlock.contract.compile import compile_image
 from interlock.contract.load import load
 from interlock.contract.openapi import Credentials, openapi_json
 from tests.contract.fuzzing import TARGETS, fuzz
-from tests.contract.redocly import NoRedocly, lint
+from tests.contract.redocly import lint
+from tests.npm import NotInstalled
 from tests.protocols.orders import contract
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +54,7 @@ async def test_the_linter_finds_nothing(made: Callable[[], bytes], tmp_path: Pat
     document.write_bytes(made())
     try:
         assert await lint(document) == ""
-    except NoRedocly as reason:
+    except NotInstalled as reason:
         pytest.skip(f"NOT LINTED: {reason}")
 
 
@@ -65,7 +66,7 @@ async def test_the_linter_is_heard(tmp_path: Path) -> None:
     document.write_text(json.dumps(wrong))
     try:
         assert "operation-summary" in await lint(document)
-    except NoRedocly as reason:
+    except NotInstalled as reason:
         pytest.skip(f"NOT LINTED: {reason}")
 
 

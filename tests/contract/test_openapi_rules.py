@@ -185,7 +185,9 @@ def test_credentials_are_what_the_doors_take() -> None:
     assert schemes["apiKey"]["name"] == "X-API-Key"
     assert schemes["mutualTLS"]["type"] == "mutualTLS"
     flow = schemes["oauth2"]["flows"]["clientCredentials"]
-    assert (flow["tokenUrl"], "orders:create" in flow["scopes"]) == ("/oauth/token", True)
+    assert flow == {"tokenUrl": "/oauth/token", "scopes": {}}
+    assert made["paths"]["/oauth/token"]["post"]["security"] == [{"client": []}, {}]
+    assert schemes["client"]["scheme"] == "basic"
     assert made["security"][0] == {"mutualTLS": []}
     assert {"bearer": [], "mutualTLS": []} in made["security"]
 

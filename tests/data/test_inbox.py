@@ -44,6 +44,30 @@ async def test_an_event_is_recorded_once(database: Database) -> None:
     assert sorted(await asyncio.gather(*(apart(n) for n in range(6)))) == [False] * 5 + [True]
 
 
+async def test_several_events_are_noted_at_once(database: Database) -> None:
+    """All are new, or the caller is told to undo it; and only the latest holder of the lease may note any."""
+
+    async def noted(fencing: int, *events: str) -> bool:
+        async def note(tx: Transaction) -> None:
+            if not await inbox.note_all(tx, "c", events, "lease", fencing):
+                raise KeyError
+
+        try:
+            await database.run(note)
+        except KeyError:
+            return False
+        return True
+
+    assert await noted(3, "a", "b", "c")
+    assert [await inbox.seen(database, "c", each) for each in "abcd"] == [True, True, True, False]
+    assert not await noted(3, "d", "b")
+    assert not await inbox.seen(database, "c", "d")
+    assert not await noted(2, "d", "e")
+    assert await noted(4, "d", "e")
+    assert not await noted(3, "f")
+    assert not await inbox.seen(database, "c", "f")
+
+
 async def test_an_undone_transaction_records_nothing(database: Database) -> None:
     """An event whose transaction is undone is still to be processed."""
 

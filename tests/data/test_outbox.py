@@ -2,6 +2,7 @@
 
 import asyncio
 from contextvars import Context
+from dataclasses import replace
 
 import pytest
 
@@ -36,6 +37,15 @@ async def test_rows_wait_in_order_until_they_are_removed(database: Database) -> 
     await outbox.remove(database, ["e-1", "e-2", "gone already"])
     assert await waiting(database) == ["e-3"]
     assert await outbox.waiting(database) == 1
+
+
+async def test_large_rows_come_a_few_at_a_time(database: Database) -> None:
+    """However many wait, what is read at once is bounded by its size; one that is larger still comes alone."""
+    large = [replace(row(number), data=bytes(outbox.BATCH_BYTES // 2 + 1)) for number in range(3)]
+    await put(database, *large, replace(row(3), data=bytes(outbox.BATCH_BYTES + 1)), row(4))
+    for expected in (["e-0", "e-1"], ["e-2", "e-3"], ["e-4"]):
+        assert await waiting(database) == expected
+        await outbox.remove(database, expected)
 
 
 async def test_a_transaction_undone_leaves_no_row_and_rings_no_bell(database: Database) -> None:

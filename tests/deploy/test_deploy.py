@@ -1,8 +1,14 @@
 """What `interlock deploy` writes for the shop: valid, agreeing with the settings, the same bytes every time."""
 
+import asyncio
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +28,14 @@ from interlock.deploy import (
     dashboards,
     differences,
     dockerfile,
+    dockerignore,
     kubernetes,
     read_deployment,
     write,
 )
+from interlock.security.keys import new_keys
 from interlock.settings import Settings
+from tests.server.processes import serving_process
 
 SHOP = Path(__file__).resolve().parents[2] / "examples" / "shop"
 WORKLOADS = ["customers", "inventory", "payments", "orders", "gateway"]
@@ -69,6 +78,7 @@ def test_what_is_committed_is_what_would_be_written(shop: Deployment) -> None:
     """The shop's files are not stale."""
     files = {f"kubernetes/{name}": text for name, text in kubernetes(shop).items()}
     files |= {"compose.yaml": compose(shop), "Dockerfile": dockerfile(shop, "deploy/Dockerfile")}
+    files |= {"Dockerfile.dockerignore": dockerignore()}
     files |= {"alerts.yaml": alerts(shop), "alertmanager.yaml": alertmanager(shop)}
     files |= {f"dashboards/{name}": text for name, text in dashboards(shop).items()}
     assert differences(SHOP / "deploy", files) == []
@@ -229,3 +239,33 @@ def test_pages_and_tickets_go_different_ways(shop: Deployment) -> None:
     assert severities == {"page", "ticket"}
     assert {document["route"]["receiver"], *(each["receiver"] for each in document["route"]["routes"])} == receivers
     assert "http" not in re.sub("webhook", "", alertmanager(shop))
+
+
+def test_what_must_stay_secret_is_kept_from_the_build() -> None:
+    """Keys, databases and variables of this machine are not copied, whatever else is."""
+    ignored = dockerignore().splitlines()
+    assert {"var", ".env", "**/*.pem", "**/*.db*", ".git"} <= set(ignored)
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+async def test_the_wheel_that_the_image_installs_serves(tmp_path: Path) -> None:
+    """The project as `pip install .` has it, and nothing of its directory: roles and contract are within."""
+    if find_spec("hatchling") is None:
+        pytest.skip("NOT TESTED: hatchling is not installed, which builds the shop's wheel")
+    project, wheels, site = (tmp_path / name for name in ("project", "wheels", "site"))
+    shutil.copytree(SHOP, project, ignore=shutil.ignore_patterns(*dockerignore().splitlines()))
+    build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(project))
+    done = await asyncio.to_thread(run, sys.executable, *build)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = wheels.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(site)
+    new_keys(site / "var" / "keys")
+    upstreams = {f"UPSTREAMS__{name}": "127.0.0.1:9" for name in ("CUSTOMERS", "INVENTORY")}
+    with serving_process(site, "shop.orders:make", **upstreams) as process:
+        await process.ready()
+        assert await process.probe("/readyz") == 200

@@ -254,3 +254,24 @@ def test_settings_that_cannot_be_read(run: Callable[..., "subprocess.CompletedPr
     assert told.returncode == 1
     assert "INTERLOCK_WORKERS" in told.stdout
     assert told.stderr == ""
+
+
+def test_a_platform_is_examined_as_a_whole(tmp_path: Path) -> None:
+    """What its services share once, each database under its service's name; neighbours need not run."""
+    new_keys(tmp_path / "var" / "keys")
+    shop = Path(__file__).resolve().parents[2] / "examples" / "shop"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(shop.parents[1] / "src"), str(shop))),
+        "INTERLOCK_DATABASE_URL": f"postgresql://u:hidden@127.0.0.1:{free()}/{{name}}",
+        "INTERLOCK_PORT": str(free()),
+        "INTERLOCK_OPERATIONS_PORT": str(free()),
+    }
+    command = [str(INTERLOCK), "doctor", "shop.platform:platform", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    rows = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert b"hidden" not in done.stdout
+    wrong = {each["part"] for each in rows if each["state"] == "fault"}
+    assert wrong == {f"{name}: database" for name in ("customers", "inventory", "payments", "orders")}
+    assert not [each for each in rows if each["state"] == "note"]

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from interlock.call import uuid7
 from interlock.events.broker import Broker, DeadLetter, Delivery, LeaseLost, Subscription, partition_of
 from interlock.events.envelope import Envelope
+from interlock.stamps import uuid7
 from tests.waiting import until
 
 TYPES = ("order.created", "order.cancelled")
@@ -123,6 +123,47 @@ class BrokerSuite:
             for each in out:
                 await each.ack()
             assert await drained(member, 1) == [b"o-1:2"]
+
+    async def test_what_waits_behind_an_event_is_taken_along(self, broker: Broker) -> None:
+        """Events of a partition are taken in a row and settled together, each with attempts of its own."""
+        neighbour = same_partition("o-1")
+        await broker.publish([event(key, number=n) for n, key in enumerate(("o-1", neighbour, "o-1", "o-1"))])
+        async with self.member(broker) as member:
+            out = await take(member, 1)
+            async with asyncio.timeout(10):
+                while len(out) < 3:
+                    out += member.more(out[0], 3 - len(out))
+                    await asyncio.sleep(0.01)
+            assert [each.envelope.data for each in out] == [b"o-1:0", f"{neighbour}:1".encode(), b"o-1:2"]
+            assert await nothing_comes(member)
+            assert [await each.attempt() for each in out] == [1, 1, 1]
+            await member.settle(out[:2])
+            await out[2].nack(0.0)
+            (again,) = await take(member, 1)
+            assert (again.envelope.data, await again.attempt()) == (b"o-1:2", 2)
+            await again.ack()
+            assert await drained(member, 1) == [b"o-1:3"]
+            assert await broker.lag("orders", TYPES) == 0
+        async with self.member(broker) as member:
+            assert await nothing_comes(member)
+
+    async def test_what_was_taken_along_and_not_begun_is_given_back(self, broker: Broker) -> None:
+        """Events taken in a row come again in their order, uncounted, if they are given back."""
+        await broker.publish([event("o-1", number=n) for n in range(3)])
+        async with self.member(broker) as member:
+            out = await take(member, 1)
+            async with asyncio.timeout(10):
+                while len(out) < 3:
+                    out += member.more(out[0], 3 - len(out))
+                    await asyncio.sleep(0.01)
+            assert await out[0].attempt() == 1
+            await out[0].ack()
+            for each in out[1:]:
+                await each.release()
+            for number in (1, 2):
+                (again,) = await take(member, 1)
+                assert (again.envelope.data, await again.attempt()) == (f"o-1:{number}".encode(), 1)
+                await again.ack()
 
     async def test_every_group_gets_every_event(self, broker: Broker) -> None:
         """Groups do not take events from each other."""
@@ -277,6 +318,7 @@ class BrokerSuite:
             await broker.bury(letter)
         assert await broker.dead_letters() == letters
         assert await broker.dead_letters("api.payments") == letters[3:]
+        assert [await broker.count_dead_letters(each) for each in ("api.payments", "api.nobody")] == [3, 0]
         assert await broker.dead_letters(limit=2, after=letters[1].id) == letters[2:4]
         assert await broker.dead_letter(letters[1].id) == letters[1]
         assert await broker.remove_dead_letter(letters[1].id)

@@ -14,7 +14,8 @@ from interlock.call import Call, Direction, Handler, Layer, compose
 from interlock.contract.model import Operation
 from interlock.data import Database, unit_of_work
 from interlock.events.attempts import Redelivery, attempts
-from interlock.events.broker import Broker
+from interlock.events.broker import Broker, open_broker
+from interlock.events.brokers.nats import NatsBroker
 from interlock.events.consumer import Consumer
 from interlock.events.dead_letters import dead_letter
 from interlock.events.envelope import Envelope
@@ -71,6 +72,8 @@ def consumer(
     policy: Redelivery = QUICK,
     outcomes: Outcomes | None = None,
     timeout: timedelta | None = None,
+    batch: int = 1,
+    inner: Sequence[Layer] = (),
 ) -> Consumer:
     layers: list[Layer] = [
         metrics(outcomes or Outcomes()),
@@ -80,13 +83,15 @@ def consumer(
         decode,
         validate(Validator()),
         *([inbox(database)] if database is not None else []),
+        *inner,
         unit_of_work(Direction.CONSUMED),
     ]
     service = CONTRACT.service(SAMPLE_LISTENER.name)
     found: Sequence[tuple[Operation, Handler]] = subscriptions(service, CONTRACT.events, listener)
     if timeout is not None:
         found = [(replace(each, timeout=timeout), handler) for each, handler in found]
-    return Consumer(broker, [(each, compose(layers, each, handler)) for each, handler in found], failure=failure)
+    chains = [(each, compose(layers, each, handler)) for each, handler in found]
+    return Consumer(broker, chains, failure=failure, batch=batch)
 
 
 def publisher(broker: Broker | None = None) -> Publisher:
@@ -116,6 +121,11 @@ async def opened(path: Path) -> AsyncIterator[Database]:
 async def effects(database: Database) -> list[str]:
     async with database.transaction(read_only=True) as tx:
         return [row.text for row in await tx.execute("SELECT text FROM effect ORDER BY rowid")]
+
+
+def short_leased(url: str) -> Broker:
+    """Return the broker, where what a dead process held need not be waited for long."""
+    return NatsBroker(url, lease=2.0) if url.startswith("nats:") else open_broker(url)
 
 
 async def nothing_waits(broker: Broker, limit: float = 10.0) -> None:

@@ -7,17 +7,15 @@ import sys
 from pathlib import Path
 
 from interlock.call import Call
-from interlock.events.broker import open_broker
 from interlock.events.brokers.embedded import EmbeddedBroker
-from tests.events.listening import Listener, consumer, opened, running
+from tests.events.listening import Listener, consumer, opened, running, short_leased
 from tests.sample.gen.sample.v1.sample_pb import EchoMade
 
 
 async def main(url: str, path: str) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    # a short lease, so that a test does not wait long for what a dead process held
-    broker = EmbeddedBroker(url.partition(":")[2], lease=0.5) if url.startswith("embedded:") else open_broker(url)
+    broker = EmbeddedBroker(url.partition(":")[2], lease=0.5) if url.startswith("embedded:") else short_leased(url)
     await broker.start()
     async with opened(Path(path)) as database:
 

@@ -4,9 +4,9 @@ from contextlib import asynccontextmanager
 import nats
 import pytest
 
-from interlock.call import uuid7
 from interlock.events.broker import Broker
 from interlock.events.brokers.nats import NatsBroker
+from interlock.stamps import uuid7
 from tests.events.broker_suite import SharedSuite
 from tests.events.nats_server import own_server, running_url
 

@@ -4,14 +4,11 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import aio_pika
 import pytest
 
-from interlock.call import uuid7
-from interlock.data import Database
 from interlock.events.broker import (
     UNREADABLE,
     Broker,
@@ -24,13 +21,12 @@ from interlock.events.broker import (
 )
 from interlock.events.brokers.rabbitmq import RabbitBroker
 from interlock.events.envelope import Envelope
+from interlock.stamps import uuid7
 from tests.events.broken_wire import Wire, wire
 from tests.events.broker_suite import TYPES, SharedSuite, event, take
-from tests.events.listening import Listener, consumer, effects, made, nothing_waits
-from tests.events.listening import opened as database
+from tests.events.listening import Listener, consumer, made, nothing_waits
 from tests.events.nats_server import free_port
 from tests.events.rabbitmq_server import remove, running_url
-from tests.events.test_processes import process
 from tests.sample.gen.sample.v1.sample_rpc import SAMPLE_LISTENER
 from tests.waiting import until
 
@@ -234,33 +230,3 @@ async def patiently(member: Subscription) -> Delivery:
                 return await member.next()
             except BrokerUnavailable:
                 await asyncio.sleep(0.05)
-
-
-async def test_a_killed_consumer_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """A consumer is killed amid its work and another goes on: every event has its effect once, in its key's order."""
-    path = tmp_path / "listener.db"
-    texts = [(f"key-{key}", f"{key}:{number:02}") for number in range(8) for key in range(8)]
-    sent = [made(text, key) for key, text in texts]
-    async with opened() as broker, database(path) as effect:
-        await broker.make_group(GROUP, ["echo.made"])
-        url = f"{running_url()}?name={broker.topology.name}"
-        await broker.publish(sent[: len(sent) // 2])
-        with process(url, path) as one:
-            await until_effects(effect, len(sent) // 8)
-            with process(url, path):
-                one.kill()  # with every partition in its hands
-                await broker.publish(sent[len(sent) // 2 :])
-                await until_effects(effect, len(sent))
-                await nothing_waits(broker, 30.0)
-        done = await effects(effect)
-        assert await broker.dead_letters() == []
-    assert sorted(done) == sorted(text for _, text in texts)
-    for key in range(8):
-        own = [text for text in done if text.startswith(f"{key}:")]
-        assert own == sorted(own)
-
-
-async def until_effects(effect: Database, count: int) -> None:
-    async with asyncio.timeout(60):
-        while len(await effects(effect)) < count:  # noqa: ASYNC110 - another process writes
-            await asyncio.sleep(0.02)

@@ -28,6 +28,31 @@ def test_one_is_out_at_a_time() -> None:
     assert taken(busy) == 0
 
 
+def test_several_are_out_for_whom_asked_for_more() -> None:
+    """What follows the one that is out is handed out in order, but for keys that wait; then nothing more."""
+    busy = lane("a", "b", "b", "c", "a")
+    parked = busy.take(0.0)
+    assert parked is not None
+    assert busy.more(0, 0.0) == []
+    busy.park(parked, 5.0)
+    first = busy.take(0.0)
+    assert first is not None
+    more = busy.more(5, 0.0)
+    assert [each.number for each in (first, *more)] == [2, 3, 4]
+    assert busy.more(5, 0.0) == []
+    assert busy.take(9.0) is None
+    busy.settle(more[1])
+    busy.settle(first)
+    assert (busy.idle, busy.take(9.0)) == (False, None)
+    busy.park(more[0], 0.0)
+    assert [settled(busy, 5.0) for _ in range(3)] == [1, 3, 5]
+
+
+def test_more_needs_one_that_is_out() -> None:
+    """Nothing follows where nothing is out."""
+    assert lane("a", "b").more(5, 0.0) == []
+
+
 def test_a_key_that_waits_holds_back_itself_only() -> None:
     """Later events of a parked key wait with it, others pass, and the order of the key stays."""
     waiting = lane("a", "a", "b")

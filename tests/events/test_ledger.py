@@ -8,11 +8,14 @@ from typing import cast
 
 import pytest
 
+from bench.soak_cell import Ordeal, cell
+from bench.soak_outage import outage
 from interlock import App
-from interlock.call import uuid7
 from interlock.data import Database, outbox
 from interlock.errors import Unavailable
 from interlock.events.broker import Broker, open_broker
+from interlock.stamps import uuid7
+from interlock.testing.servers import NoServer
 from tests.data.databases import ENGINES, drop, new_url
 from tests.events import rabbitmq_server
 from tests.events.nats_server import own_server
@@ -67,6 +70,26 @@ async def test_money_is_neither_lost_nor_made(databases: list[Database], broker_
             letters = await broker.dead_letters()
             assert banks.wrong(books, raw.duplicates, len(letters)) == []
             assert [await outbox.waiting(each) for each in databases] == [0, 0]
+
+
+async def test_whatever_is_killed_no_money_is_lost_or_made() -> None:
+    """Both banks, a PostgreSQL and a NATS server of our own are killed with -9 again and again, and come back."""
+    ordeal = Ordeal(transfers=100, kills=2, pauses=(0.5, 3.0), settle=60.0, full_disk=False, bites=False)
+    try:
+        figures = await cell("postgresql+nats", ordeal)
+    except NoServer as reason:
+        pytest.skip(f"NOT TESTED with servers killed: {reason}")
+    assert figures["wrong"] == []
+    assert min(figures["kills"].values()) >= 2
+
+
+async def test_calls_go_on_while_the_broker_is_away() -> None:
+    """Calls that publish are answered, their events wait on disk and not in memory, and all are delivered after."""
+    try:
+        figures = await outage("nats", 3.0, settle=60.0)
+    except NoServer as reason:
+        pytest.skip(f"NOT TESTED with a broker that goes away: {reason}")
+    assert figures["wrong"] == []
 
 
 async def _send(bank: banks.Sending, count: int) -> None:

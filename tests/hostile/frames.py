@@ -1,6 +1,9 @@
-"""Bytes of HTTP/2 (RFC 9113 §4, §6) as an attacker writes them: nothing is checked."""
+"""Bytes of HTTP/2 (RFC 9113 §4, §6) as an attacker writes them, nothing checked; and what is said to them, read."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from hpack import Decoder
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -62,3 +65,45 @@ def message(data: bytes, *, flag: int = 0, length: int | None = None) -> bytes:
     """Return a gRPC frame or a Connect envelope; `length` as in `frame`."""
     said = len(data) if length is None else length
     return bytes((flag,)) + said.to_bytes(4, "big") + data
+
+
+@dataclass(slots=True)
+class Said:
+    """What a server said on one connection, by stream: header fields and trailers, data, which it ended or reset."""
+
+    fields: dict[int, dict[str, str]] = field(default_factory=dict)
+    data: dict[int, bytes] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
+    resets: dict[int, int] = field(default_factory=dict)
+    goaway: int | None = None
+
+    def over(self, *streams: int) -> bool:
+        """Tell whether these streams, or the connection, have ended."""
+        return self.goaway is not None or all(each in self.ended or each in self.resets for each in streams)
+
+    def status(self, stream: int) -> str:
+        """Return how a call of gRPC ended, "" where it did not."""
+        return self.fields.get(stream, {}).get("grpc-status", "") if stream in self.ended else ""
+
+
+def read(came: bytes) -> Said:
+    """Read frames as far as they came whole; header blocks must stand in one frame."""
+    said, decoder, at = Said(), Decoder(), 0
+    while at + 9 <= len(came) and at + 9 + (length := int.from_bytes(came[at : at + 3], "big")) <= len(came):
+        kind, flags, stream = came[at + 3], came[at + 4], int.from_bytes(came[at + 5 : at + 9], "big")
+        payload = came[at + 9 : at + 9 + length]
+        if kind == HEADERS:
+            assert flags & END_HEADERS, "a header block in several frames"
+            said.fields.setdefault(stream, {}).update(
+                (str(name), str(value)) for name, value in decoder.decode(payload)
+            )
+        elif kind == DATA:
+            said.data[stream] = said.data.get(stream, b"") + payload
+        elif kind == RST_STREAM:
+            said.resets.setdefault(stream, int.from_bytes(payload, "big"))
+        elif kind == GOAWAY:
+            said.goaway = int.from_bytes(payload[4:8], "big")
+        if kind in (HEADERS, DATA) and flags & END_STREAM:
+            said.ended.add(stream)
+        at += 9 + length
+    return said

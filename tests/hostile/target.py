@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +49,12 @@ class Target:
         """Open one connection to the API port."""
         return await asyncio.open_connection("127.0.0.1", self.process.port)
 
-    async def say(self, data: bytes, *, pieces: int = 1 << 16, wait: float = 5.0) -> bytes:
-        """Connect, send bytes, hang up half-way, and return all that comes until the server closes or says nothing."""
+    async def say(
+        self, data: bytes, *, pieces: int = 1 << 16, wait: float = 5.0, enough: Callable[[bytes], bool] | None = None
+    ) -> bytes:
+        """Connect, send bytes, and return what comes until the server closes, it is `enough`, or `wait` seconds on."""
         reader, writer = await self.connect()
-        reading = asyncio.create_task(_read(reader))
+        reading = asyncio.create_task(_read(reader, enough))
         try:
             with contextlib.suppress(OSError):
                 for start in range(0, len(data), pieces):
@@ -121,11 +123,13 @@ def _status(worker: int) -> str:
     return Path(f"/proc/{worker}/status").read_text()
 
 
-async def _read(reader: asyncio.StreamReader) -> bytes:
+async def _read(reader: asyncio.StreamReader, enough: Callable[[bytes], bool] | None) -> bytes:
     came = bytearray()
     with contextlib.suppress(OSError, asyncio.CancelledError):
         while data := await reader.read(1 << 16):
             came += data
+            if enough is not None and enough(bytes(came)):
+                break
     return bytes(came)
 
 

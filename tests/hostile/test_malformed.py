@@ -2,18 +2,21 @@
 
 import asyncio
 import struct
+from base64 import b64encode
 
 import httpx2
 import pytest
 
+from interlock import Code
 from tests.hostile import frames
-from tests.hostile.frames import END_HEADERS, END_STREAM, SETTINGS, frame, head, headers, message, opening
-from tests.hostile.target import Target
+from tests.hostile.frames import END_HEADERS, END_STREAM, SETTINGS, frame, head, headers, message, opening, read
+from tests.hostile.target import PATIENCE, Target
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 REST = "/v1/echo"
 CONNECT = {"connect-protocol-version": "1"}
+PROTOCOL_ERROR = 1
 
 BROKEN_FRAMES = {
     "a frame of 16 MiB": frame(frames.DATA, 0, 1, b"", length=0xFFFFFF) + b"x" * 65536,
@@ -60,67 +63,70 @@ BROKEN_HEADS = {
 
 
 async def test_broken_frames_end_their_connections(target: Target) -> None:
-    """The server says why with GOAWAY, or a reset, or hangs up; it answers no call of them."""
+    """The server says why with GOAWAY; it answers no call of them."""
     async with target.unharmed():
-        came = await said(target, {name: opening(each) for name, each in BROKEN_FRAMES.items()}, wait=2)
-    assert not [name for name, answer in came.items() if frames.HEADERS in _kinds(answer)]
+        came = await said(target, {name: opening(each) for name, each in BROKEN_FRAMES.items()}, 1)
+    assert not [name for name, answer in came.items() if not read(answer).goaway]
+    assert not [name for name, answer in came.items() if read(answer).fields]
 
 
 async def test_broken_heads_reach_no_handler(target: Target) -> None:
-    """They are refused, and nothing of them comes back as a header field."""
+    """Their streams are reset as malformed (RFC 9113 §8.1.1), and nothing of them comes back."""
     end = frame(frames.DATA, END_STREAM, 1, message(b""))
     async with target.unharmed():
-        came = await said(target, {name: opening(headers(1, each) + end) for name, each in BROKEN_HEADS.items()})
-    assert not [name for name, answer in came.items() if b"set-cookie" in answer]
-    assert not [name for name, answer in came.items() if frames.DATA in _kinds(answer)]
+        came = await said(target, {name: opening(headers(1, each) + end) for name, each in BROKEN_HEADS.items()}, 1)
+    assert not [name for name, answer in came.items() if read(answer).resets != {1: PROTOCOL_ERROR}]
+    assert not [name for name, answer in came.items() if read(answer).fields or read(answer).data]
 
 
-async def said(target: Target, attacks: dict[str, bytes], wait: float = 1.0) -> dict[str, bytes]:
-    """Say all at a time, each on its own connection; return what came back."""
-    answers = await asyncio.gather(*(target.say(each, wait=wait) for each in attacks.values()))
+async def said(target: Target, attacks: dict[str, bytes], *streams: int) -> dict[str, bytes]:
+    """Say all at a time, each on its own connection; return what comes until `streams` are over, or in a second."""
+    enough = (lambda came: read(came).over(*streams)) if streams else None
+    wait = PATIENCE if streams else 1.0
+    answers = await asyncio.gather(*(target.say(each, wait=wait, enough=enough) for each in attacks.values()))
     return dict(zip(attacks, answers, strict=True))
 
 
-def _kinds(came: bytes) -> set[int]:
-    kinds, at = set(), 0
-    while at + 9 <= len(came):
-        kinds.add(came[at + 3])
-        at += 9 + int.from_bytes(came[at : at + 3], "big")
-    return kinds
-
-
 GRPC_BODIES = {
-    "nothing": b"",
-    "half a frame's head": b"\x00\x00\x00",
-    "a frame cut off": message(b"abc", length=100),
-    "a frame of 4 GiB": message(b"abc", length=0xFFFFFFFF),
-    "a flag that is none": message(b"", flag=0x7E),
-    "two messages": message(b"") * 2,
-    "a compressed flag without compression": message(b"\x0a\x01a", flag=1),
-    "no protobuf": message(b"\xff\xff\xff\xff"),
-    "text that is no UTF-8": message(b"\x0a\x02\xff\xfe"),
-    "a field longer than the message": message(b"\x0a\xff\xff\xff\xff\x0f"),
-    "groups that nest": message(b"\x0b" * 100_000),
-    "messages that nest": message(b"\x32" * 100_000),
-    "rubbish behind the message": message(b"") + b"rubbish",
+    "nothing": (b"", Code.UNIMPLEMENTED),
+    "half a frame's head": (b"\x00\x00\x00", Code.INTERNAL),
+    "a frame cut off": (message(b"abc", length=100), Code.INTERNAL),
+    "a frame of 4 GiB": (message(b"abc", length=0xFFFFFFFF), Code.RESOURCE_EXHAUSTED),
+    "a flag that is none": (message(b"", flag=0x7E), Code.INTERNAL),
+    "two messages": (message(b"") * 2, Code.UNIMPLEMENTED),
+    "a compressed flag without compression": (message(b"\x0a\x01a", flag=1), Code.INTERNAL),
+    "no protobuf": (message(b"\xff\xff\xff\xff"), Code.INTERNAL),
+    "text that is no UTF-8": (message(b"\x0a\x02\xff\xfe"), Code.INTERNAL),
+    "a field longer than the message": (message(b"\x0a\xff\xff\xff\xff\x0f"), Code.INTERNAL),
+    "groups that nest": (message(b"\x0b" * 100_000), Code.INTERNAL),
+    "messages that nest": (message(b"\x32" * 100_000), Code.INTERNAL),
+    "rubbish behind the message": (message(b"") + b"rubbish", Code.UNIMPLEMENTED),
 }
+"""Bodies of a unary call, and the status that each deserves (grpc/doc/statuscodes.md)."""
 
 
-def call(body: bytes, content_type: bytes) -> bytes:
-    """Return a call whose body comes in frames of 16 kB."""
-    parts = [body[at : at + 16000] for at in range(0, len(body), 16000)] or [b""]
-    data = b"".join(frame(frames.DATA, 0, 1, part) for part in parts[:-1])
-    return opening(headers(1, head(content_type=content_type)), data, frame(frames.DATA, END_STREAM, 1, parts[-1]))
+def calls(body: bytes, kind: str) -> bytes:
+    """Return a call with that body, in frames of 16 kB, and a sound one on the next stream."""
+    encode = b64encode if kind.endswith("-text") else bytes
+    block = head(content_type=b"application/" + kind.encode())
+    data = encode(body)
+    parts = [data[at : at + 16000] for at in range(0, len(data), 16000)] or [b""]
+    broken = b"".join(frame(frames.DATA, 0, 1, part) for part in parts[:-1])
+    broken += frame(frames.DATA, END_STREAM, 1, parts[-1])
+    sound = frame(frames.DATA, END_STREAM, 3, encode(message(b"\x0a\x02hi")))
+    return opening(headers(1, block), broken, headers(3, block), sound)
 
 
 @pytest.mark.parametrize("kind", ["grpc", "grpc-web+proto", "grpc-web-text"])
 async def test_broken_grpc_bodies(target: Target, kind: str) -> None:
-    """Each call ends with a status, and its connection lives on."""
+    """Each call ends with the status it deserves, and another on its connection is answered."""
     async with target.unharmed():
-        content_type = b"application/" + kind.encode()
-        came = await said(target, {name: call(each, content_type) for name, each in GRPC_BODIES.items()})
-    assert not [name for name, answer in came.items() if frames.HEADERS not in _kinds(answer)]
-    assert not [name for name, answer in came.items() if frames.GOAWAY in _kinds(answer)]
+        came = await said(target, {name: calls(each, kind) for name, (each, _) in GRPC_BODIES.items()}, 1, 3)
+    statuses = {name: read(answer).status(1) for name, answer in came.items()}
+    assert statuses == {name: str(int(code)) for name, (_, code) in GRPC_BODIES.items()}
+    echoed = b64encode(message(b"\x0a\x02hi")) if kind.endswith("-text") else message(b"\x0a\x02hi")
+    assert not [name for name, answer in came.items() if not read(answer).data.get(3, b"").startswith(echoed)]
+    assert not [name for name, answer in came.items() if read(answer).goaway is not None]
 
 
 JSON_BODIES = {

@@ -35,18 +35,20 @@ class Sending(SendingBank):
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def send(self) -> None:
-        """Take an amount off an account and send it, in one transaction."""
+    async def send(self, memo: str = "") -> tuple[str, int]:
+        """Take an amount off an account and send it, in one transaction; return account and number of the transfer."""
         name, amount = f"account-{random.randrange(ACCOUNTS)}", random.randint(1, 100)
 
-        async def work(tx: Transaction) -> None:
+        async def work(tx: Transaction) -> int:
             changed = await tx.execute(
                 "UPDATE account SET balance = balance - :amount, sent = sent + 1 WHERE name = :name RETURNING sent",
                 {"amount": amount, "name": name},
             )
-            await tx.publish(TransferSent(account=name, number=changed.scalar_one(), amount=amount))
+            number: int = changed.scalar_one()
+            await tx.publish(TransferSent(account=name, number=number, amount=amount, memo=memo))
+            return number
 
-        await self._database.run(work)
+        return name, await self._database.run(work)
 
     async def on_transfer_received(self, event: TransferReceived, call: Call) -> None:
         async with self._database.transaction() as tx:

@@ -47,13 +47,21 @@ class _Subscription:
     async def next(self) -> "_Delivery":
         return _Delivery(self._broker, await self._inner.next(), self._group)
 
+    def more(self, after: Any, most: int) -> "list[_Delivery]":
+        found = self._inner.more(after.inner, most)
+        return [_Delivery(self._broker, each, self._group) for each in found]
+
+    async def settle(self, deliveries: "list[_Delivery]") -> None:
+        for each in deliveries:
+            await each.ack()
+
 
 class _Delivery:
     def __init__(self, broker: Forgetful, inner: Any, group: str) -> None:
-        self._broker, self._inner, self._group = broker, inner, group
+        self._broker, self.inner, self._group = broker, inner, group
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return getattr(self.inner, name)
 
     async def ack(self) -> None:
-        await self._broker.lose(self._inner, self._group)
+        await self._broker.lose(self.inner, self._group)

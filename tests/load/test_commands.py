@@ -16,6 +16,7 @@ from interlock.cli.bench import bench
 from interlock.cli.call import call
 from interlock.security.keys import new_keys
 from interlock.server import Address, serving
+from interlock.testing import Certificates
 from tests.sample.gen.sample.v1.sample_pb import SlowRequest, SlowResponse
 from tests.sample.handlers import Sample, make
 
@@ -130,7 +131,8 @@ async def test_a_url_is_called_over_connect(address: Address, sample: Heard) -> 
     """The contract comes by reflection from the same port; streams and errors are told as over gRPC."""
     code, output, messages = await run("call", address.url, "Echo", '{"text": "hé"}', "--timing")
     assert (code, json.loads(output)["text"]) == (0, "hé")
-    assert [each.split()[0] for each in messages.strip().split("  ")] == ["contract", "first", "end"]
+    steps = [each.rsplit(" ", 2)[0] for each in messages.strip().split("  ")]
+    assert steps == ["contract", "TCP connect", "request", "first byte", "body", "first reply", "end"]
     code, output, messages = await run("call", address.url, "CountUp", '{"count": 5, "fail_after": 2}')
     assert (code, len(output.splitlines())) == (64 + 5, 2)
     assert messages.startswith("NOT_FOUND: nothing after 2")
@@ -146,7 +148,7 @@ async def test_scripts_get_one_document(address: Address) -> None:
     assert (document["code"], document["replies"]) == ("NOT_FOUND", [{"number": 1}, {"number": 2}])
     assert document["error"]["message"] == "nothing after 2"
     assert document["headers"]["x-test-counting"] == ["up"]
-    assert document["milliseconds"].keys() == {"contract", "first reply", "end"}
+    assert document["milliseconds"].keys() == {"contract", "connect", "first reply", "end"}
     code, output, _ = await run("call", address.url, "Echo", '{"text": "x"}', "--json", "--contract", IMAGE)
     assert (code, json.loads(output)["reply"]["text"]) == (0, "x")
 
@@ -251,3 +253,27 @@ def test_what_can_t_be_measured_is_exit_2(arguments: tuple[object, ...], told: s
     code, output, messages = run_here(bench, *arguments)
     assert (code, output) == (2, "")
     assert told in messages
+
+
+async def test_times_tell_connecting_and_tls_apart(certificates: Certificates) -> None:
+    """A name is looked up and TLS greeted over HTTP; gRPC tells connecting as one."""
+    async with serving(make(), tls=certificates.server()) as secured:
+        options = ("--contract", IMAGE, "--authorities", certificates.authorities, "--timing", "--json")
+        wanted = {
+            f"https://localhost:{secured.port}": ["name lookup", "TCP connect", "TLS", "request", "first byte", "body"],
+            f"grpcs://localhost:{secured.port}": ["name lookup", "connect"],
+        }
+        for target, between in wanted.items():
+            code, output, messages = await run("call", target, "Echo", '{"text": "x"}', *options)
+            assert code == 0, messages
+            times = json.loads(output)["milliseconds"]
+            assert list(times) == ["contract", *between, "first reply", "end"]
+            assert times[between[1]] > 0
+
+
+async def test_times_are_told_also_where_nobody_answers() -> None:
+    """What took so long is what one wants to know then."""
+    code, output, _ = await run("call", "127.0.0.1:1", "Echo", "{}", "--contract", IMAGE, "--timing", "--json")
+    document = json.loads(output)
+    assert (code, document["code"]) == (64 + 14, "UNAVAILABLE")
+    assert list(document["milliseconds"]) == ["contract", "connect", "end"]

@@ -27,6 +27,8 @@ class Span:
     seconds: float
     attributes: dict[str, Any]
     events: list[dict[str, Any]]
+    links: list[str]
+    """The span ids that it is linked to."""
 
 
 @dataclass
@@ -76,6 +78,7 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[Span]:
                     seconds=(span.end_time_unix_nano - span.start_time_unix_nano) / 1e9,
                     attributes=_attributes(span.attributes),
                     events=[{"name": each.name, **_attributes(each.attributes)} for each in span.events],
+                    links=[each.span_id.hex() for each in span.links],
                 )
 
 

@@ -3,8 +3,10 @@
 import json
 from typing import Any
 
+import pytest
+
 from interlock import Call, Error, Unavailable
-from interlock.observability.cloudwatch import CloudWatch
+from interlock.observability.cloudwatch import CloudWatch, distribution
 from interlock.observability.metrics import Metrics
 from tests.sample.gen.sample.v1.sample_rpc import ECHO, SAMPLE_SERVICE
 from tests.waiting import until
@@ -41,7 +43,7 @@ def test_a_line_is_what_cloudwatch_reads() -> None:
     assert directive["Dimensions"] == [["Service"], ["Service", "Method", "Endpoint"]]
     assert {"Name": "APICallSuccess", "Unit": "Count"} in directive["Metrics"]
     for each in directive["Metrics"]:
-        assert isinstance(line[each["Name"]], int | float)
+        assert isinstance(line[each["Name"]], int | dict)
     for dimensions in directive["Dimensions"]:
         assert all(isinstance(line[each], str) for each in dimensions)
     assert (line["APICallSuccess"], line["APICallFailure"]) == (2, 1)
@@ -58,6 +60,30 @@ def test_each_line_tells_what_came_since_the_last() -> None:
     watch.emit()
     watch.emit()
     assert [each["APICallSuccess"] for each in lines(written)] == [1, 3]
+
+
+def test_percentiles_can_be_told() -> None:
+    """Durations are values with their counts, of what came since the last line."""
+    metrics, written = Metrics("orders"), list[str]()
+    watch = CloudWatch("orders", metrics.requests, written.append, period=60)
+    series = metrics.requests.series("GRPC", OPERATION.path)
+    series.add(0.4, "OK")
+    watch.emit()
+    written.clear()
+    for seconds in [0.0008] * 90 + [0.03] * 9 + [99.0]:
+        series.add(seconds, "OK")
+    watch.emit()
+    (line,) = lines(written)
+    assert line["APICallDuration"] == {
+        "Values": [0.5, 37.5, 30_000.0],
+        "Counts": [90, 9, 1],
+        "Min": 0.0,
+        "Max": 30_000.0,
+        "Count": 100,
+        "Sum": pytest.approx(99_342.0),
+    }
+    every = len(series.buckets)
+    assert len(distribution(series.bounds, [1] * every, 1.0)["Values"]) == every <= 150
 
 
 async def test_lines_come_by_themselves_and_at_the_end() -> None:

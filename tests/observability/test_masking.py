@@ -49,10 +49,15 @@ def test_a_line_of_either_logger_is_masked() -> None:
         configure_logging("info", "json", stream)
         structlog.get_logger().info("placed", order=request(), token="hush")
         logging.getLogger("theirs").info("placed", extra={"password": "hush", "order": request()})
+        for log in (structlog.get_logger(), logging.getLogger("theirs")):
+            log.info("got %s and %r, %d", request(), [request()], 3, extra={})
+            log.info("got %(order)s", {"order": request(), "token": "hush"})
     finally:
         root.handlers[:] = before
         root.setLevel(level)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [each["order"]["customer_id"] for each in lines] == ["c-1", "c-1"]
+    assert [each["order"]["customer_id"] for each in lines[:2]] == ["c-1", "c-1"]
+    assert all("'customer_id': 'c-1'" in each["event"] for each in lines[2:])
+    assert len(lines) == 6
     assert "hush" not in stream.getvalue()
     assert "tok-visa" not in stream.getvalue()

@@ -289,3 +289,29 @@ async def test_a_users_metric_joins_with_one_line() -> None:
     placed = Counter("orders_placed", "Orders placed.", registry=app.metrics.registry)
     placed.inc(3)
     assert shown(app.metrics)["orders_placed_total"] == {(): 3.0}
+
+
+async def test_what_one_worker_asked_for_the_others_take(tmp_path: Path) -> None:
+    """However many workers are scraped, the database is asked once; a broken file is as good as none."""
+    now, asked = 100.0, 0
+
+    async def ask() -> dict[tuple[str, ...], float]:
+        nonlocal asked
+        asked += 1
+        return {("a",): float(asked)}
+
+    workers = [Readings(clock=lambda: now, shared=tmp_path / "asked.readings") for _ in range(3)]
+    for each in workers:
+        each.add("waiting", "What waits.", ask, ("group",), 30.0)
+        await each.refresh()
+    assert asked == 1
+    assert [list(families(each, {})[0].samples.values()) for each in workers] == [[1.0]] * 3
+    now += 29.0
+    await asyncio.gather(*(each.refresh() for each in workers))
+    assert asked == 1
+    now += 1.0
+    (tmp_path / "asked.readings").write_text("[{")
+    for each in workers:
+        await each.refresh()
+    assert asked == 2
+    assert [list(families(each, {})[0].samples.values()) for each in workers] == [[2.0]] * 3

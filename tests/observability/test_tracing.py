@@ -558,3 +558,27 @@ async def test_tracing_starts_again_after_it_stopped(collector: Collector) -> No
         async with made.app, once(made.app) as client:
             await client.echo(text="x")
         assert len(collector.spans) == number
+
+
+async def test_more_spans_than_the_collector_takes_are_counted_and_told_once(
+    collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What finds no room is lost before it is made; the number is a metric, and one line says what to do."""
+    collector.held.set()
+    made = traced("orders", collector, queue=5, delay=30.0)
+    await made.app.start()
+    async with once(made.app) as client:
+        for _ in range(40):
+            await client.echo(text="x")
+        lost = made.tracing.lost
+        assert lost >= 30  # but for a batch on its way, and the queue
+        collector.held.clear()
+        collector.released.set()
+        for _ in range(2):
+            await made.tracing.flush()
+            await client.echo(text="x")
+        await made.tracing.flush()
+    await made.app.stop()
+    lines = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len([each for each in lines if "trace_ratio" in each]) == 1
+    assert len(collector.spans) + lost == 42

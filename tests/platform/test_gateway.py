@@ -22,14 +22,15 @@ TRACE_ID, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
         ("development", False, False),
     ],
 )
+@pytest.mark.parametrize("port", [False, True], ids=["in process", "gRPC"])
 async def test_whether_a_callers_sampling_stands(
-    app: Apps, surroundings: Surroundings, environment: str, heeds: bool | None, sampled: bool
+    app: Apps, surroundings: Surroundings, environment: str, heeds: bool | None, *, sampled: bool, port: bool
 ) -> None:
     """In production a gateway decides itself unless it is told otherwise; the trace goes on either way, told once."""
-    known = await app(customers.make, log_level="error")
+    known = await app(customers.make, log_level="error", port=port)
     with surroundings.around({"log_level": "error", "environment": environment, "trace_ratio": "0"}):
         settings = ShopSettings(service_name="gateway", trace_heeds_callers=heeds)
-    edge = gateway(CustomerServiceClient(known.app), settings=settings)
+    edge = gateway(CustomerServiceClient(str(known.address) if port else known.app), settings=settings)
     http = (await app(edge, port=True)).http("operator")
     for path, status in (("c-1", 200), ("c-nobody", 404)):
         answer = await http.get(f"/api/v1/customers/{path}", headers={"traceparent": f"00-{TRACE_ID}-{PARENT}-01"})

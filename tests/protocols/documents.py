@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
 from interlock import App, Call
 from interlock.app import Mounted
 from interlock.contract.compile import compile_image
@@ -18,6 +20,8 @@ from interlock.settings import Settings
 
 CONTRACTS = Path(__file__).parent / "rest_contracts"
 SERVICE = "documents.v1.DocumentService"
+AT = "/api/v1/documents"
+VERSIONS = ("HTTP/1.1", "HTTP/2")
 
 
 @cache
@@ -30,6 +34,12 @@ def message(name: str) -> Any:
     found = contract().registry.message(name if "." in name else f"documents.v1.{name}")
     assert found is not None
     return found.type
+
+
+def speaking(version: str, url: str) -> httpx2.AsyncClient:
+    """Return a patient client that speaks this version of HTTP, and no other."""
+    second = version == "HTTP/2"
+    return httpx2.AsyncClient(base_url=url, http1=not second, http2=second, timeout=60)
 
 
 @dataclass

@@ -5,12 +5,13 @@ from base64 import b64decode
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from protobuf import Message
 
 from interlock import Code
 from interlock.contract.gen.google.rpc.status_pb import Status
-from interlock.protocols.grpc_wire import decode_message, frame
+from interlock.protocols.grpc_wire import frame
 
 GRPC = (b"content-type", b"application/grpc")
 GONE = {"type": "http.disconnect"}
@@ -68,7 +69,7 @@ class Answer:
     @property
     def message(self) -> str:
         """The gRPC status message, decoded."""
-        return decode_message(self.trailers.get("grpc-message", ""))
+        return unquote(self.trailers.get("grpc-message", ""))
 
     @property
     def details(self) -> Status:

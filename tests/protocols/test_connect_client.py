@@ -245,7 +245,7 @@ async def test_a_pool_that_is_in_use_is_not_closed_for_another() -> None:
 
 
 async def test_nothing_is_left_behind(foreign: Foreign) -> None:
-    """After streams left early, failed calls and late ones there are the tasks and sockets of before."""
+    """After streams left early, failed calls and late ones there are no more tasks and sockets than before."""
     async with connectrpc_server(foreign) as url:
         tasks, open_before = len(asyncio.all_tasks()), sockets()
         async with SampleServiceClient(url, retries=ONCE) as client:
@@ -259,7 +259,7 @@ async def test_nothing_is_left_behind(foreign: Foreign) -> None:
                 never = client.count_up(count=1)
                 await never.close()
         gc.collect()
-        await until(lambda: sockets() == open_before and len(asyncio.all_tasks()) == tasks)
+        await until(lambda: sockets() <= open_before and len(asyncio.all_tasks()) <= tasks)
 
 
 async def test_closing_cancels_what_runs() -> None:

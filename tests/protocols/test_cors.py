@@ -12,9 +12,8 @@ from interlock.contract.model import Deprecation
 from interlock.observability.deprecation import headers
 from interlock.server import serving
 from interlock.settings import Settings
-from tests.protocols.documents import SERVICE, Documents, contract, message
+from tests.protocols.documents import AT, SERVICE, Documents, contract, message
 
-AT = "/api/v1/documents"
 APP = "https://app.example.com"
 PREFLIGHT = {"access-control-request-method": "PATCH", "access-control-request-headers": "authorization,if-match"}
 

@@ -3,6 +3,7 @@
 import gzip
 import tracemalloc
 import zlib
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
@@ -12,9 +13,7 @@ from interlock import Internal, InvalidArgument, TooLarge
 from interlock.protocols.compression import GZIP, gunzipped, gzipped
 from interlock.protocols.grpc_wire import (
     Unframer,
-    decode_message,
     encode_message,
-    format_timeout,
     frame,
     parse_timeout,
 )
@@ -161,15 +160,6 @@ def test_any_other_timeout_is_refused(value: bytes) -> None:
             parse_timeout(value)
 
 
-@given(st.floats(min_value=0, max_value=1e9))
-def test_a_formatted_timeout_is_one_that_can_be_read(seconds: float) -> None:
-    """What is written fits the eight digits, and is off by a second at most where milliseconds don't fit."""
-    written = format_timeout(seconds)
-    assert parse_timeout(written.encode()) > 0
-    off = 1 if seconds >= 99_999 else 0.0011
-    assert abs(parse_timeout(written.encode()) - min(seconds, 99_999_999)) <= off
-
-
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 @example("100 %")
 @example("%41")
@@ -179,16 +169,10 @@ def test_a_message_comes_back(text: str) -> None:
     """Any message survives as printable ASCII, line ends and percent signs included."""
     encoded = encode_message(text)
     assert all(0x20 <= byte <= 0x7E for byte in encoded)
-    assert decode_message(encoded.decode()) == text
+    assert unquote(encoded.decode()) == text
 
 
 @given(st.text())
 def test_every_message_can_be_sent(text: str) -> None:
     """Even what UTF-8 can't carry is sent somehow."""
     assert all(0x20 <= byte <= 0x7E for byte in encode_message(text))
-
-
-@pytest.mark.parametrize("value", ["%", "%4", "%zz", "%ff%fe", "100%", "%%"])
-def test_a_message_wrongly_encoded_stays_readable(value: str) -> None:
-    """A peer's broken percent-encoding is shown, not raised."""
-    assert decode_message(value)

@@ -15,12 +15,12 @@ from h2.events import DataReceived, Event, RequestReceived, StreamEnded, StreamR
 from h2.settings import SettingCodes
 
 from interlock import Cancelled, DeadlineExceeded, Error, Internal, RetryPolicy, Tls, Unavailable
-from interlock.protocols.http2_duplex import Duplex, NotHttp2
-from interlock.protocols.http2_stream import WINDOW
+from interlock.protocols.http2_connection import WINDOW, NotHttp2
+from interlock.protocols.http2_duplex import Duplex
 from interlock.protocols.http_pool import Host, PoolLimits
 from tests.conformance.raw_http import envelope, raw_http, response
 from tests.protocols.connect_peer import Foreign, connectrpc_server
-from tests.protocols.raw_http2 import OK, Talker, raw_http2
+from tests.protocols.raw_http2_server import OK, Talker, raw_http2
 from tests.sample.gen.sample.v1.sample_pb import ChatRequest, ChatResponse
 from tests.sample.gen.sample.v1.sample_rpc import SampleServiceClient
 from tests.waiting import until

@@ -10,9 +10,8 @@ import pytest
 from grpc import StatusCode, aio
 
 from interlock.server import Address, serving
-from tests.protocols.documents import Documents, message
+from tests.protocols.documents import AT, VERSIONS, Documents, message, speaking
 
-AT = "/api/v1/documents"
 LIMITS = {
     "request_bytes": "64KiB",
     "header_bytes": "4KiB",
@@ -30,10 +29,9 @@ async def address() -> AsyncIterator[Address]:
         yield address
 
 
-@pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
+@pytest.fixture(params=VERSIONS)
 async def client(request: pytest.FixtureRequest, address: Address) -> AsyncIterator[httpx2.AsyncClient]:
-    second = request.param == "HTTP/2"
-    async with httpx2.AsyncClient(base_url=address.url, http1=not second, http2=second, timeout=60) as client:
+    async with speaking(request.param, address.url) as client:
         yield client
         async with httpx2.AsyncClient(base_url=address.url) as other:
             assert (await other.get(f"{AT}/d")).status_code == 200  # whatever the test did, others are answered

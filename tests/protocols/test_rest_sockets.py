@@ -11,10 +11,8 @@ import pytest
 
 from interlock.protocols.compression import KNOWN
 from interlock.server import Address, serving
-from tests.protocols.documents import Documents, message
+from tests.protocols.documents import AT, VERSIONS, Documents, message, speaking
 from tests.waiting import until
-
-AT = "/api/v1/documents"
 
 
 @pytest.fixture
@@ -36,10 +34,9 @@ async def address(documents: Documents, settings: dict[str, Any]) -> AsyncIterat
         yield address
 
 
-@pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
+@pytest.fixture(params=VERSIONS)
 async def client(request: pytest.FixtureRequest, address: Address) -> AsyncIterator[httpx2.AsyncClient]:
-    second = request.param == "HTTP/2"
-    async with httpx2.AsyncClient(base_url=address.url, http1=not second, http2=second, timeout=60) as client:
+    async with speaking(request.param, address.url) as client:
         yield client
 
 
@@ -71,13 +68,32 @@ async def test_a_change_is_made_of_what_the_caller_read(client: httpx2.AsyncClie
     assert (stale.status_code, stale.json()["error"]["code"]) == (412, "ETAG_MISMATCH")
     assert (await change('W/"v2"')).status_code == 412
     assert (await change("*")).headers["etag"] == '"v3"'
-    assert (await change('"v3", "v4"')).status_code == 400
     twice = await change('"v3"', {"text": "x", "etag": "v2"})
     assert [each["field"] for each in twice.json()["error"]["details"]] == ["document.etag"]
     assert (await client.patch(f"{AT}/d", json={"text": "free"})).headers["etag"] == '"v4"'
     assert (await change('"v4"', {"text": "e", "etag": "v4"})).status_code == 200
     assert list(documents.request.update_mask.paths) == ["text"]
     assert (await client.put(f"{AT}/d/bytes", content=b"x", headers={"if-match": '"v1"'})).status_code == 400
+
+
+async def test_one_of_several_etags_must_be_the_one(client: httpx2.AsyncClient, documents: Documents) -> None:
+    """A list of entity tags is met by one of them, strongly (RFC 9110 §13.1.1); nothing is changed twice."""
+
+    async def change(tags: str, **body: str) -> httpx2.Response:
+        return await client.patch(f"{AT}/d", json={"text": "new", **body}, headers={"if-match": tags})
+
+    assert (await change('"v0", "v1", "w"')).headers["etag"] == '"v2"'
+    assert (await change('"v2", W/"v2"')).headers["etag"] == '"v3"'
+    assert documents.version == 3
+    for stale in ('"v1", "v2"', 'W/"v3", W/"v2"', '"v2", W/"v3"'):
+        refused = await change(stale)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (412, "ETAG_MISMATCH")
+    both = await change('"v2", "v3"', etag="v3")
+    assert [each["field"] for each in both.json()["error"]["details"]] == ["document.etag"]
+    many = await change(", ".join(f'"{number}"' for number in range(9)))
+    assert (many.status_code, many.json()["error"]["code"]) == (400, "VALIDATION_ERROR")
+    assert "at most 8" in many.json()["error"]["message"]
+    assert documents.version == 3
 
 
 async def test_where_the_contract_demands_an_etag_there_must_be_one(client: httpx2.AsyncClient) -> None:

@@ -149,8 +149,8 @@ def test_half_open_admits_exactly_so_many() -> None:
     clock = ManualClock()
     breaker = opened(BreakerPolicy(probes=3), clock)
     assert breaker.enter() is None
-    assert breaker.retry_after() == timedelta(seconds=10)
-    clock.now += 10
+    assert breaker.retry_after() == timedelta(seconds=5)
+    clock.now += 5
     tickets = [breaker.enter() for _ in range(200)]
     assert sum(each is not None for each in tickets) == 3
 

@@ -10,7 +10,6 @@ from interlock import Call, Handler, Operation, Principal, Reply, ResourceExhaus
 from interlock.call import Peer, compose
 from interlock.contract.model import RateLimit
 from interlock.resilience.rate_limit import Limiter, SlidingLimit, rate_limit
-from interlock.resilience.retry import RetryPolicy
 from interlock.settings import Settings
 from tests.resilience.ground import Callee, ManualClock, operation
 from tests.sample.gen.sample.v1.sample_pb import CreateThingRequest
@@ -162,7 +161,7 @@ async def test_a_caller_is_told_of_the_limit_and_refused_beyond_it() -> None:
     """Through a real app: leading metadata on every reply, RESOURCE_EXHAUSTED with a time to come back beyond it."""
     lowered = {"sample.v1.SampleService/CreateThing": {"rate_limit": "2/60s"}}
     app = make(settings=Settings(operations=lowered))
-    async with app, SampleServiceClient(app, retries=RetryPolicy(retries=0)) as client:
+    async with app, SampleServiceClient(app, policy="off") as client:
         result = await client.call(CREATE_THING, CreateThingRequest(name="a"))
         assert result.headers.get("ratelimit-policy") == '"default";q=2;w=60'
         assert (result.headers.get("ratelimit") or "").startswith('"default";r=1;t=')

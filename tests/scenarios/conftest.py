@@ -11,7 +11,7 @@ from interlock.resilience.retry import RetryPolicy
 from interlock.server import serving
 from tests.sample.gen.sample.v1.sample_rpc import SampleServiceClient
 from tests.sample.handlers import Sample, make
-from tests.scenarios.doors import Door, Grpcio, Rest, Typed
+from tests.scenarios.doors import EVENTS, LINES, Door, Grpcio, Rest, Typed
 from tests.scenarios.foreign_doors import FOREIGN_DOORS, foreign_door
 
 ONCE = RetryPolicy(retries=0)  # scenarios are about single calls
@@ -19,7 +19,9 @@ OPEN_DOORS = ("in process", "client", "grpcio")
 """Those whose streams a test can hold open."""
 RPC_DOORS = (*OPEN_DOORS, *FOREIGN_DOORS)
 BINARY_DOORS = tuple(each for each in RPC_DOORS if each != "connectrpc json")
+REST_STREAMS = {"rest lines": LINES, "rest events": EVENTS}
 DOORS = (*RPC_DOORS, "rest")
+STREAM_DOORS = (*RPC_DOORS, *REST_STREAMS)
 TYPED_DOORS = ("in process", "client")
 
 
@@ -61,4 +63,4 @@ async def opened_door(name: str, app: App) -> AsyncIterator[Door]:
                 yield door
         else:
             async with httpx2.AsyncClient(base_url=address.url) as client:
-                yield Rest(client)
+                yield Rest(name, client, REST_STREAMS.get(name, "application/json"))

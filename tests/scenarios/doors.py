@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import httpx2
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from protobuf import Message
+from protobuf.wkt.google.protobuf.duration_pb import Duration
 
 from interlock import Code, Error
 from interlock.contract.gen.interlock.v1.errors_pb import ErrorResponse
@@ -18,6 +19,7 @@ from interlock.contract.stub import Rpc
 from tests.sample.gen.sample.v1.sample_rpc import SAMPLE_SERVICE, SampleServiceClient
 
 Pairs = Sequence[tuple[str, str | bytes]]
+LINES, EVENTS = "application/x-ndjson", "text/event-stream"
 REST_CODES = {
     "VALIDATION_ERROR": {Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE},
     "CONFLICT": {Code.ABORTED},
@@ -55,10 +57,10 @@ class Came:
 
 
 class Door(ABC):
-    """A way to call; `streams` names the kinds that it can carry beside unary."""
+    """A way to call; `trailers` tells whether it shows those of a stream."""
 
     name: str
-    streams = True
+    trailers = True
 
     @abstractmethod
     async def call(
@@ -155,23 +157,25 @@ def _failed(error: aio.AioRpcError) -> Failed:
 
 
 class Rest(Door):
-    """REST by hand: paths and bodies as a reader of the contract would write them."""
+    """REST by hand: paths and bodies as a reader of the contract would write them; `accept` is how streams come."""
 
-    name = "rest"
-    streams = False
+    trailers = False  # of httpx2
     routes: Mapping[str, tuple[str, str]] = {
         "Echo": ("POST", "/v1/echo"),
         "EchoFormerly": ("POST", "/v1/echo:formerly"),
         "Fail": ("POST", "/v1/fail"),
         "Slow": ("GET", "/v1/slow?seconds={seconds}"),
+        "CountUp": ("GET", "/v1/count/{count}?fail_after={fail_after}&pause={pause}"),
         "Blob": ("GET", "/v1/blobs/{size}"),
         "CreateThing": ("POST", "/v1/things"),
         "GetThing": ("GET", "/v1/things/{thing_id}"),
         "ListThings": ("GET", "/v1/things?page_size={page_size}&page_token={page_token}"),
     }
 
-    def __init__(self, client: httpx2.AsyncClient) -> None:
+    def __init__(self, name: str, client: httpx2.AsyncClient, accept: str = "application/json") -> None:
+        self.name = name
         self.client = client
+        self.accept = accept
 
     async def call(
         self, rpc: Rpc[Any, Any], *requests: Message[Any], metadata: Pairs = (), timeout: float | None = None
@@ -179,32 +183,66 @@ class Rest(Door):
         (request,) = requests
         verb, path = self.routes[rpc.name]
         headers = [(name, value if isinstance(value, str) else _base64(value)) for name, value in metadata]
+        headers.append(("accept", self.accept))
         if timeout is not None:
             headers.append(("grpc-timeout", f"{int(timeout * 1000)}m"))
-        values = {each.name: getattr(request, each.local_name, None) for each in request.desc().fields}
+        values = {each.name: _text(getattr(request, each.local_name, None)) for each in request.desc().fields}
         content = None
         if verb == "POST":
             content = request.to_json(use_proto_field_name=True).encode()
             headers.append(("content-type", "application/json"))
         answer = await self.client.request(verb, path.format(**values), headers=headers, content=content)
-        body = answer.json()
         if answer.is_error:
-            error = body["error"]
-            codes = REST_CODES.get(error["code"]) or {Code[error["code"]]}
-            after = answer.headers.get("retry-after")
-            raise Failed(
-                set(codes),
-                error["message"],
-                error["reason"],
-                [(each["field"], each["message"]) for each in error["details"]],
-                float(after) if after else None,
-                dict(answer.headers),
-            )
+            raise _refused(answer.json()["error"], answer)
+        if rpc.kind.server_streams:
+            assert answer.headers["content-type"] == self.accept
+            documents = [*(_lines if self.accept == LINES else _events)(answer.text)]
+            if documents and "error" in documents[-1]:
+                raise _refused(documents[-1]["error"], answer)
+            messages = [rpc.reply_type.from_json(json.dumps(each["data"])) for each in documents]
+            return Came(messages, dict(answer.headers), {})
+        body = answer.json()
         data = body["data"]
         if rpc.name == "ListThings":
             rest = {key: body["meta"][key] for key in ("next_page_token", "total_size") if key in body["meta"]}
             data = {"things": data, **rest}
         return Came([rpc.reply_type.from_json(json.dumps(data))], dict(answer.headers), dict(answer.headers))
+
+
+def _refused(error: Any, answer: httpx2.Response) -> Failed:
+    codes = REST_CODES.get(error["code"]) or {Code[error["code"]]}
+    after = answer.headers.get("retry-after")
+    return Failed(
+        set(codes),
+        error["message"],
+        error["reason"],
+        [(each["field"], each["message"]) for each in error["details"]],
+        float(after) if after else None,
+        dict(answer.headers),
+    )
+
+
+def _lines(text: str) -> Iterator[Any]:
+    """Read newline-delimited JSON."""
+    assert text == "" or text.endswith("\n")
+    yield from map(json.loads, text.splitlines())
+
+
+def _events(text: str) -> Iterator[Any]:
+    """Read server-sent events, which count from 1 and close with one of type `end` or `error`."""
+    blocks = [block for block in text.removesuffix("\n\n").split("\n\n") if block != ":"]
+    for number, block in enumerate(blocks, 1):
+        fields = dict(line.split(": ", 1) for line in block.split("\n"))
+        closing = fields.get("event")
+        assert (closing in ("end", "error")) is (number == len(blocks))
+        assert closing or fields["id"] == str(number)
+        if closing != "end":
+            yield json.loads(fields["data"])
+
+
+def _text(value: Any) -> Any:
+    """Write a duration as a query parameter has it, an absent one as no time; leave the rest as it is."""
+    return f"{value.to_seconds()}s" if isinstance(value, Duration) else "0s" if value is None else value
 
 
 def _base64(value: bytes) -> str:

@@ -1,6 +1,8 @@
-"""Keys for the tests: made once, for an RSA key takes its time."""
+"""Keys for the tests, made once, for an RSA key takes its time; and AWS Secrets Manager on this machine."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,3 +29,29 @@ def keys(directory: Path) -> KeySet:
 def strangers(tmp_path_factory: pytest.TempPathFactory) -> KeySet:
     """Keys that no verifier knows."""
     return new_keys(tmp_path_factory.mktemp("strangers") / "keys")
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """AWS Secrets Manager, moto's, on a port of its own; gives a client of it."""
+    boto3 = pytest.importorskip("boto3", reason="boto3 is missing: install interlock[aws]")
+    from moto.server import ThreadedMotoServer
+
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ):
+        monkeypatch.setenv(name, value)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    client = boto3.client("secretsmanager", endpoint_url=endpoint)
+    client.endpoint = endpoint
+    try:
+        yield client
+    finally:
+        client.close()
+        server.stop()

@@ -1,4 +1,4 @@
-"""API keys and service accounts, over a file and over databases: who gets in, for how long, and who no more."""
+"""API keys and service accounts, in a file and in databases: who gets in, for how long, and who no more."""
 
 import asyncio
 import stat
@@ -16,20 +16,23 @@ from interlock.security.account_file import AccountFile
 from interlock.security.api_keys import AccountStore, ApiKeys, create_account, create_key
 from interlock.security.refused import CredentialRefused
 from interlock.settings import Settings
+from tests.data.databases import ENGINES, drop, new_url
 from tests.sample.handlers import make
 from tests.security.asking import PROTOCOLS, ask
 from tests.security.forging import Clock
 from tests.waiting import until
 
 
-@pytest.fixture(params=["file", "sqlite"])
+@pytest.fixture(params=["file", *ENGINES])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AccountStore]:
     """Each place where accounts can be, one after the other."""
     if request.param == "file":
         yield AccountFile(tmp_path / "accounts.json")
         return
-    async with Database(f"sqlite:///{tmp_path}/accounts.db") as database:
+    url = await new_url(request.param, tmp_path)
+    async with Database(url) as database:
         yield StoredAccounts(database)
+    await drop(url)
 
 
 async def reason(keys: ApiKeys, value: str) -> str:
@@ -184,19 +187,26 @@ async def test_writers_of_one_file_take_turns(tmp_path: Path) -> None:
             await AccountFile(place).accounts()
 
 
-@pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[App]:
-    """The sample app, whose accounts are in a database of their own."""
-    settings = Settings(accounts=f"sqlite:///{tmp_path}/accounts.db", keys=tmp_path / "keys")
+@pytest.fixture(params=ENGINES)
+async def app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[App]:
+    """The sample app, whose accounts are in a database of their own, on each engine."""
+    url = await new_url(request.param, tmp_path)
+    settings = Settings(accounts=url, keys=tmp_path / "keys")
     started = make(settings=settings, roles=roles_from({"whisperer": ["sample:whisper"], "idle": []}))
     async with started:
         yield started
+    await drop(url)
+
+
+def accounts_of(app: App) -> Database:
+    """Return the database with the app's accounts, not started."""
+    return Database(app.settings.accounts.reveal())
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_key_gets_in_over_every_protocol(app: App, tmp_path: Path, protocol: str) -> None:
+async def test_a_key_gets_in_over_every_protocol(app: App, protocol: str) -> None:
     """401 and 403 as for tokens, the body unread; a key beside a token, or twice, is none; too many are 429."""
-    async with Database(f"sqlite:///{tmp_path}/accounts.db") as database:
+    async with accounts_of(app) as database:
         store = StoredAccounts(database)
         await create_account(store, "billing", ["whisperer"])
         await create_account(store, "lazy", ["idle"])
@@ -219,10 +229,10 @@ async def test_a_key_gets_in_over_every_protocol(app: App, tmp_path: Path, proto
     assert limited.code in ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
 
 
-async def test_the_age_of_keys_is_a_metric(app: App, tmp_path: Path) -> None:
+async def test_the_age_of_keys_is_a_metric(app: App) -> None:
     """The oldest that was used lately."""
     assert "service_api_key_age_seconds 0.0" in app._parts.metrics.exposition()[1].decode()
-    async with Database(f"sqlite:///{tmp_path}/accounts.db") as database:
+    async with accounts_of(app) as database:
         store = StoredAccounts(database)
         await create_account(store, "billing", ["whisperer"])
         _, key = await create_key(store, "billing", now=lambda: 1_000_000_000.0)
@@ -231,3 +241,19 @@ async def test_the_age_of_keys_is_a_metric(app: App, tmp_path: Path) -> None:
         each for each in app._parts.metrics.exposition()[1].decode().splitlines() if each.startswith("service_api_key")
     )
     assert float(line.split()[1]) > 700_000_000
+
+
+async def test_the_age_is_of_keys_in_use(tmp_path: Path) -> None:
+    """A key that nobody used for an hour is no concern of the metric, so that a replaced one is forgotten."""
+    clock = Clock()
+    store = AccountFile(tmp_path / "accounts.json")
+    keys = ApiKeys(store, now=clock, clock=clock)
+    await create_account(store, "billing", ["clerk"])
+    _, old = await create_key(store, "billing", now=clock)
+    clock.at += 500
+    await keys.verify(old.encode())
+    assert keys.age() == 500
+    clock.at += 3601
+    _, fresh = await create_key(store, "billing", now=clock)
+    await keys.verify(fresh.encode())
+    assert keys.age() == 0

@@ -15,7 +15,7 @@ from interlock.security.refused import CredentialRefused
 from interlock.security.tokens import Issuer, TokenRules
 from interlock.security.verifier import Trusted, Verifier, trusted
 from tests.security.forging import claims, forge, header
-from tests.security.web import Documents, documents_at
+from tests.web import Documents, documents_at
 
 ROLES = {
     "scope:orders.write": frozenset(["clerk"]),

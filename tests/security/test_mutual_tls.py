@@ -52,6 +52,7 @@ NAME = x509.DNSName("orders.shop")
         ((SPIFFE,), "spiffe://shop/orders", {"clerk"}),
         ((NAME, WEB, SPIFFE), "spiffe://shop/orders", {"clerk"}),
         ((WEB, x509.DNSName("other.shop"), NAME), "other.shop", set()),
+        ((x509.DNSName("*.shop"), NAME), "orders.shop", {"porter"}),
     ],
 )
 def test_a_certificate_names_its_service(names: list[x509.GeneralName], subject: str, roles: set[str]) -> None:
@@ -67,9 +68,24 @@ def test_a_certificate_names_its_service(names: list[x509.GeneralName], subject:
         certificate(),
         certificate(WEB),
         certificate(SPIFFE, x509.UniformResourceIdentifier("spiffe://shop/payments")),
+        certificate(x509.DNSName("*.shop")),
+        certificate(x509.DNSName("orders.shop\0.evil.example")),
+        certificate(x509.DNSName("a\nb")),
+        certificate(x509.UniformResourceIdentifier("spiffe://shop/orders\r\nforged: line"), NAME),
+        certificate(x509.DNSName("a" * 300)),
         "text",
     ],
-    ids=["no SAN", "another URI", "two SPIFFE URIs", "no certificate"],
+    ids=[
+        "no SAN",
+        "another URI",
+        "two SPIFFE URIs",
+        "wildcard",
+        "null byte",
+        "line end",
+        "URI of two lines",
+        "long",
+        "no certificate",
+    ],
 )
 def test_a_certificate_may_name_nobody(pem: str) -> None:
     """Without one clear name there is no identity; the common name does not count."""

@@ -28,8 +28,8 @@ from tests.sample.gen.sample.v1.sample_pb import EchoResponse
 from tests.sample.gen.sample.v1.sample_rpc import SAMPLE_SERVICE, WHISPER, SampleServiceClient
 from tests.sample.handlers import make
 from tests.security.forging import Clock
-from tests.security.web import Documents, documents_at
 from tests.waiting import until
+from tests.web import Documents, documents_at
 
 WHISPERING = SAMPLE_SERVICE.operation(WHISPER)
 

@@ -1,8 +1,6 @@
 """A real OpenID Connect provider as the second issuer: discovered, its tokens taken beside our own."""
 
 import asyncio
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from interlock.security.oauth2 import ClientCredentials
 from interlock.security.tokens import Issuer
 from interlock.server import serving
 from interlock.settings import IssuerSettings, Settings
+from tests.npm import NotInstalled, installed
 from tests.sample.gen.sample.v1.sample_rpc import SampleServiceClient
 from tests.sample.handlers import make
 from tests.server.processes import free_port
@@ -49,24 +48,13 @@ http.createServer(provider.callback()).listen(port, '127.0.0.1', () => console.l
 """
 
 
-def _modules() -> Path:
-    """Return a directory in which the provider is installed, once for all runs; skips where it can't be."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("no node and npm: install node 20 or newer, and a real OpenID Connect provider is tried too")
-    directory = Path(os.environ.get("INTERLOCK_TEST_CACHE", ROOT / ".cache")) / "oidc"
-    if not (directory / "node_modules/oidc-provider/package.json").exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(directory), PROVIDER]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-        if ran.returncode:
-            pytest.skip(f"npm can't install {PROVIDER}, so no real provider is tried: {ran.stderr[-300:]}")
-    return directory
-
-
 @contextmanager
 def provider(port: int) -> Iterator[str]:
     """Run the provider on `port`, and give its issuer."""
-    directory = _modules()
+    try:
+        directory = installed("oidc", PROVIDER)
+    except NotInstalled as reason:
+        pytest.skip(f"NOT TESTED with a real OpenID Connect provider: {reason}")
     program = directory / "provider.mjs"
     program.write_text(PROGRAM)
     process = subprocess.Popen(

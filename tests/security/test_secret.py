@@ -6,7 +6,6 @@ import json
 import logging
 import pickle
 import traceback
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -139,32 +138,6 @@ async def test_its_age_is_known(tmp_path: Path) -> None:
     assert watched.age == 0
     await watched.get()
     assert watched.age == 500
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """AWS Secrets Manager, moto's, on a port of its own; gives a client of it."""
-    boto3 = pytest.importorskip("boto3", reason="boto3 is missing: install interlock[aws]")
-    from moto.server import ThreadedMotoServer
-
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_DEFAULT_REGION", "eu-west-1"),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-    ):
-        monkeypatch.setenv(name, value)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    client = boto3.client("secretsmanager", endpoint_url=endpoint)
-    client.endpoint = endpoint
-    try:
-        yield client
-    finally:
-        client.close()
-        server.stop()
 
 
 @pytest.mark.filterwarnings("default")  # moto's server and boto3 warn of themselves

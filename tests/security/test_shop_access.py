@@ -49,8 +49,8 @@ async def test_none_answers_without_its_permission(operation: Operation) -> None
 
 
 def test_the_roles_differ() -> None:
-    """A customer, an operator and a service have different powers, and nobody has all."""
-    assert set(ROLES.permissions) == {"customer", "operator", "service"}
+    """A customer, an operator, a service and the gateway have different powers, and nobody has all."""
+    assert set(ROLES.permissions) == {"customer", "operator", "service", "gateway"}
     powers = {
         role: {each.path for each in operations() if role in ROLES.granting(each.permission)}
         for role in ROLES.permissions

@@ -3,10 +3,6 @@
 import asyncio
 import gc
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,6 +15,7 @@ from interlock.security.tokens import Issuer
 from interlock.security.verifier import Verifier
 from tests.security.forging import NOW, Clock, claims, forge, header
 from tests.waiting import until
+from tests.web import Documents, Moved, documents_at
 
 
 class Source:
@@ -207,42 +204,14 @@ def test_a_set_without_a_sound_key_is_none(document: bytes) -> None:
         parse_jwks(document)
 
 
-class _Web(BaseHTTPRequestHandler):
-    document = b""
-
-    def do_GET(self) -> None:
-        if self.path == "/moved":
-            self.send_response(302)
-            self.send_header("location", "/jwks.json")
-            self.end_headers()
-            return
-        body = b" " * (LARGEST_SET + 10) if self.path == "/large" else type(self).document
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Be quiet."""
-
-
-@contextmanager
-def web(document: bytes) -> Iterator[str]:
-    """Serve a key set over HTTP on a port of its own."""
-    handler = type("Handler", (_Web,), {"document": document})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 async def test_keys_come_from_a_url(keys: KeySet, caplog: pytest.LogCaptureFixture) -> None:
     """A set is fetched over HTTP; redirects and sets above 256 KiB are failures."""
-    with web(jwks_document(keys.published)) as url:
+    documents: Documents = {
+        "/jwks.json": jwks_document(keys.published),
+        "/moved": Moved("/jwks.json"),
+        "/large": b" " * (LARGEST_SET + 10),
+    }
+    with documents_at(documents) as url:
         verifier = Verifier.at(f"{url}/jwks.json")
         assert (await verifier.verify(bearer(Issuer(keys=keys).mint("orders")))).subject == "orders"
         for path in ("/moved", "/large"):

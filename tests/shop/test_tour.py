@@ -50,6 +50,14 @@ def lines_until(process: "subprocess.Popen[str]", last: str) -> str:
     return "".join(read)
 
 
+def roles_tried(text: str) -> str:
+    """Do in a shell what is printed of tokens and roles; return what it prints."""
+    exports = [line for line in text.splitlines() if line.startswith("  export ")]
+    loop = text[text.index("  for EACH in") : text.index("  done") + len("  done")]
+    done = subprocess.run(["sh", "-c", "\n".join((*exports, loop))], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
 def test_from_nothing_to_a_confirmed_order(environment: dict[str, str]) -> None:
     """Each step with its time, the order CONFIRMED; URLs, a token, three lines to try; Ctrl-C ends it with 0."""
     with shop(environment) as process:
@@ -67,6 +75,16 @@ def test_from_nothing_to_a_confirmed_order(environment: dict[str, str]) -> None:
     assert "export TOKEN=ey" in text
     assert text.count("  curl -s http://") == 3
     assert STEP.sub("", rest).strip() == ""  # nothing but steps: no warnings, no traceback
+
+
+def test_the_printed_roles_differ(environment: dict[str, str]) -> None:
+    """The lines that make the other tokens and try them do what is said: customer no, operator yes, service no."""
+    with shop(environment) as process:
+        text = lines_until(process, "Ctrl-C stops")
+        codes = roles_tried(text)
+        process.send_signal(signal.SIGINT)
+        _ = process.stdout.read() if process.stdout else ""
+    assert codes.split() == ["403", "201", "403"]
 
 
 def test_a_taken_port_is_told(environment: dict[str, str]) -> None:

@@ -2,20 +2,20 @@
 
 import hmac
 import json
-import threading
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from interlock.security.keys import KeySet, jwks_document
 from interlock.security.refused import CredentialRefused
 from interlock.security.tokens import TokenReader, TokenRules, key_id
+from tests.web import served
 
 LIMIT = 1 << 20
 CODES = {
@@ -189,12 +189,5 @@ def _read(part: str) -> Any:
 @contextmanager
 def foreign(keys: KeySet, *faults: str) -> Iterator[str]:
     """Serve on loopback while the block runs; yield the URL."""
-    handler = type("Faulty", (Handler,), {"keys": keys, "faults": faults})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(type("Faulty", (Handler,), {"keys": keys, "faults": faults})) as url:
+        yield url

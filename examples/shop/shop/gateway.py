@@ -11,11 +11,12 @@ from shop.gen.api.payment.v1.payment_rpc import PaymentServiceClient
 
 def make(settings: ShopSettings | None = None) -> App:
     """Make the gateway in front of the four services."""
-    settings = settings or ShopSettings(service_name="gateway")
+    settings = settings or ShopSettings(service_name="gateway", service_roles=("gateway",))
+    shown = settings.credentials()
     return gateway(
-        CustomerServiceClient(settings.upstream("customers")),
-        OrderServiceClient(settings.upstream("orders")),
-        InventoryServiceClient(settings.upstream("inventory")),
-        PaymentServiceClient(settings.upstream("payments")),
+        CustomerServiceClient(settings.upstream("customers"), credentials=shown),
+        OrderServiceClient(settings.upstream("orders"), credentials=shown),
+        InventoryServiceClient(settings.upstream("inventory"), credentials=shown),
+        PaymentServiceClient(settings.upstream("payments"), credentials=shown),
         settings=settings,
     )

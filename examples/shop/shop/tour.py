@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from uuid import uuid4
 
 from pydantic import ValidationError
@@ -60,7 +62,7 @@ async def _tour() -> None:
         async with asyncio.timeout(PATIENCE):
             await first_order(running, token)
         stop = interruption()
-        print(what_to_try(running, token), flush=True)
+        print(what_to_try(running, token, settings.keys.resolve()), flush=True)
         await stop.wait()
         say("stopping: calls in flight may end")
 
@@ -115,9 +117,10 @@ def post(url: str, body: object, token: str) -> tuple[dict[str, dict[str, str]],
         raise StartError(f"the first order was refused: {refused.read().decode()}") from refused
 
 
-def what_to_try(running: Running, token: str) -> str:
-    """Return the URLs, a token, and lines to try."""
+def what_to_try(running: Running, token: str, keys: Path) -> str:
+    """Return the URLs, a token, how others are made, and lines to try."""
     url = running.gateway.url
+    make = f"{Path(sys.executable).with_name('interlock')} keys token --keys {keys} --subject me --role"
     return f"""
   REST      {url}/api/v1/orders
   gRPC      {running.gateway}  (reflection is on)
@@ -134,5 +137,13 @@ and three things to try: list the orders, look at the stock, and be refused with
   curl -s {url}/api/v1/orders -H "authorization: Bearer $TOKEN"
   curl -s {url}/api/v1/stocks/p-cup -H "authorization: Bearer $TOKEN"
   curl -s {url}/api/v1/orders
+
+Roles differ. Tokens of an operator and of a service, and who of the three may take in a customer (403, 201, 403):
+
+  export OPERATOR=$({make} operator)
+  export SERVICE=$({make} service)
+  for EACH in $TOKEN $OPERATOR $SERVICE; do curl -s -o /dev/null -w '%{{http_code}}\\n' {url}/api/v1/customers \\
+    -H "authorization: Bearer $EACH" -H 'content-type: application/json' -d '{{"name": "Ada", "email": "a@b.example"}}'
+  done
 
 Ctrl-C stops."""

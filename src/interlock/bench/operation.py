@@ -7,7 +7,7 @@ from protobuf import Message
 
 from interlock.bench.plan import Refused
 from interlock.bench.run import Send
-from interlock.call import Call, Direction, Handler, uuid7
+from interlock.call import Call, Direction, Handler
 from interlock.contract.builtin import operations_of
 from interlock.contract.gen.grpc.health.v1 import health_pb
 from interlock.contract.gen.interlock.v1.options_pb import Idempotency
@@ -17,6 +17,7 @@ from interlock.deadline import NEVER, Deadline
 from interlock.errors import Error, InvalidArgument
 from interlock.metadata import Metadata
 from interlock.protocols.json_codec import from_json
+from interlock.stamps import uuid7
 
 DEEPEST = 100
 """How deep the JSON of a request may be nested."""

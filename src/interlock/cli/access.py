@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interlock.cli.configured import configured
+
 if TYPE_CHECKING:
     from interlock.contract.model import Contract, Operation
     from interlock.security.access import Roles
@@ -46,7 +48,7 @@ def access(
 
     contract = load(find_image(target, Path.cwd()))
     try:
-        held = load_roles(roles or _configured())
+        held = load_roles(roles or configured().roles)
         if role is not None or method is not None:
             if role is None or method is None:
                 typer.echo("--role and --method go together", err=True)
@@ -137,16 +139,3 @@ def _explain(contract: "Contract", roles: "Roles", role: str, method: str) -> No
         may = may and allowed
     if not may:
         raise typer.Exit(1)
-
-
-def _configured() -> Path | None:
-    from pydantic import ValidationError
-    from pydantic_settings import SettingsError
-
-    from interlock.settings import ProcessSettings, explain
-
-    try:
-        return getattr(ProcessSettings(), "roles", None)
-    except (ValidationError, SettingsError) as error:
-        typer.echo(explain(error), err=True)
-        raise typer.Exit(1) from error

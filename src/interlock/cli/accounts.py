@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from interlock.cli.configured import configured
+
 if TYPE_CHECKING:
     from interlock.data.account import ApiKey
     from interlock.security.api_keys import AccountStore
@@ -116,7 +118,7 @@ def key(
         time_left: timedelta | None = duration(lifetime) if lifetime else None
         if time_left is not None and time_left <= timedelta():
             raise ValueError("--lifetime must be above zero")
-    pepper = _settings().accounts_pepper.get_secret_value().encode()
+    pepper = configured().accounts_pepper.get_secret_value().encode()
     _, text = _with(store, lambda accounts: create_key(accounts, name, role or (), lifetime=time_left, pepper=pepper))
     typer.echo(text)
 
@@ -181,7 +183,7 @@ def _date(at: float | None) -> str | None:
 
 def _with(store: str | None, work: Callable[["AccountStore"], Awaitable[T]]) -> T:
     """Do `work` on the store that the option or the settings name."""
-    place = store or _settings().accounts
+    place = store or configured().accounts.reveal()
     if not place or place == "database":
         typer.echo(
             "name where the accounts are: --store FILE, or --store URL of the service's database, "
@@ -203,19 +205,6 @@ async def _done(place: str, work: Callable[["AccountStore"], Awaitable[T]]) -> T
 
     async with Database(place) as database:
         return await work(StoredAccounts(database))
-
-
-def _settings() -> Any:
-    from pydantic import ValidationError
-    from pydantic_settings import SettingsError
-
-    from interlock.settings import ProcessSettings, explain
-
-    try:
-        return ProcessSettings()
-    except (ValidationError, SettingsError) as error:
-        typer.echo(explain(error), err=True)
-        raise typer.Exit(1) from error
 
 
 @contextmanager

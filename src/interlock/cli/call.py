@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from interlock.bench.plan import Refused
 from interlock.bench.reflected import reflected
 from interlock.bench.target import Target, read_target
 from interlock.call import Call
+from interlock.cli.call_steps import Steps
 from interlock.client import Transport
 from interlock.contract.builtin import operations_of
 from interlock.contract.declared import read
@@ -32,6 +32,7 @@ from interlock.metadata import Metadata
 from interlock.protocols.client_tls import Tls
 from interlock.protocols.connect_client import ConnectTransport
 from interlock.protocols.grpc_client import GrpcTransport
+from interlock.protocols.http_pool import Pools, Trace
 from interlock.protocols.json_codec import registry_of, to_json
 from interlock.protocols.serving import closing
 from interlock.security.credentials import ServiceToken
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from protobuf import Message
 
     from interlock.contract.model import Contract, Operation
+
+
+CONNECT_LIMIT = 30.0
+"""Seconds for a connection where neither caller nor contract bounds the call."""
 
 
 class Unreachable(Exception):
@@ -87,10 +92,13 @@ class Connection:
 
     tls: Tls | None = None
 
-    def transport(self) -> Transport:
-        """Return what calls go over; TLS is verified against the system's authorities where none are named."""
+    def transport(self, trace: Trace | None = None) -> ConnectTransport | GrpcTransport:
+        """Return what calls go over; TLS is verified against the system's authorities where none are named.
+
+        `trace` is told of the steps of HTTP requests.
+        """
         if self.target.connect:
-            return ConnectTransport(self.target.url, tls=self.tls)
+            return ConnectTransport(self.target.url, tls=self.tls, pools=Pools(trace=trace) if trace else None)
         return self.grpc()
 
     def grpc(self) -> GrpcTransport:
@@ -114,7 +122,7 @@ def call(  # noqa: PLR0917 - typer makes options of parameters
     authorities: Annotated[str | None, typer.Option(help="PEM file that verifies the target. [the system's]")] = None,
     certificate: Annotated[str | None, typer.Option(help="PEM file of our own certificate, for mutual TLS.")] = None,
     key: Annotated[str | None, typer.Option(help="PEM file of its key, where that is another file.")] = None,
-    timing: Annotated[bool, typer.Option("--timing", help="Tell how long each step took.")] = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Tell how long each step took: connecting, TLS, …")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, whatever the outcome.")] = False,
 ) -> None:
     """Call one method and print the reply as JSON: over gRPC, or over Connect for http:// and https:// targets.
@@ -137,8 +145,9 @@ def call(  # noqa: PLR0917 - typer makes options of parameters
             raise Refused(f"{target!r} has no TLS; write grpcs:// or https:// before it")
         connection = Connection(where, Tokens(token), tuple(metadata or ()), contract, tls=tls)
         given = sys.stdin.read() if request == "-" else request
-        shown = asyncio.run(_call(connection, method, given, _seconds(timeout), Shown(as_json=as_json)))
-    shown.finish(timing=timing)
+        steps = Steps() if timing else None
+        shown = asyncio.run(_call(connection, method, given, _seconds(timeout), Shown(as_json=as_json, steps=steps)))
+    shown.finish()
     if shown.error is not None:
         raise typer.Exit(64 + int(shown.error.code))
 
@@ -150,9 +159,15 @@ async def _call(connection: Connection, method: str, text: str, timeout: float |
     (request,) = requests_of(operation, text)
     if timeout is None and operation.timeout is not None:
         timeout = operation.timeout.total_seconds()
-    transport = connection.transport()
-    shown.mark("contract")
+    steps = shown.steps
+    transport = connection.transport(None if steps is None else steps.trace)
     try:
+        if steps is not None:
+            steps.mark("contract")
+            await steps.look_up(connection.target.host, connection.target.port)
+            if isinstance(transport, GrpcTransport):
+                await transport.connect(CONNECT_LIMIT if timeout is None else timeout)
+                steps.mark("connect")
         await _send(transport, operation, request, metadata, timeout, shown)
     except OSError as error:
         raise Refused(f"the files of TLS can't be read: {error}") from error
@@ -162,15 +177,14 @@ async def _call(connection: Connection, method: str, text: str, timeout: float |
 
 
 class Shown:
-    """What is told of a call as it goes: replies, the error, and how long the steps took."""
+    """What is told of a call as it goes: replies, the error, and how long the steps took, where that is wanted."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, steps: Steps | None = None) -> None:
         self._as_json = as_json
-        self._marked = time.perf_counter()
+        self.steps = steps
         self._replies: list[Any] = []
         self._streams = False
         self._call: Call | None = None
-        self.timing: dict[str, float] = {}
         self.error: Error | None = None
 
     def begin(self, call: Call) -> None:
@@ -179,11 +193,9 @@ class Shown:
         self._streams = call.operation.kind.server_streams
 
     def mark(self, step: str) -> None:
-        """Note that a step is over; of a step that comes twice the first counts."""
-        now = time.perf_counter()
-        if step not in self.timing:
-            self.timing[step] = now - self._marked
-            self._marked = now
+        """Note that a step is over."""
+        if self.steps is not None:
+            self.steps.mark(step)
 
     def reply(self, message: "Message[Any]", registry: Any) -> None:
         """Print one reply, or keep it for the document."""
@@ -194,17 +206,17 @@ class Shown:
         else:
             typer.echo(json.dumps(document, indent=None if self._streams else 2, ensure_ascii=False))
 
-    def finish(self, *, timing: bool) -> None:
+    def finish(self) -> None:
         """Print what comes last: the document, or the error and the times."""
         if self._as_json:
-            typer.echo(json.dumps(self._document(timing), indent=2, ensure_ascii=False))
+            typer.echo(json.dumps(self._document(), indent=2, ensure_ascii=False))
             return
         if self.error is not None:
             typer.echo(describe(self.error), err=True)
-        if timing:
-            told("  ".join(f"{step} {seconds * 1000:.1f} ms" for step, seconds in self.timing.items()))
+        if self.steps is not None:
+            told(self.steps.text())
 
-    def _document(self, timing: bool) -> dict[str, Any]:
+    def _document(self) -> dict[str, Any]:
         call, error = self._call, self.error
         document: dict[str, Any] = {"code": error.code.name if error is not None else "OK"}
         if self._streams:
@@ -220,8 +232,8 @@ class Shown:
             }
         if call is not None:
             document["headers"], document["trailers"] = _texts(call.reply_headers), _texts(call.reply_trailers)
-        if timing:
-            document["milliseconds"] = {step: round(seconds * 1000, 3) for step, seconds in self.timing.items()}
+        if self.steps is not None:
+            document["milliseconds"] = self.steps.milliseconds()
         return document
 
 

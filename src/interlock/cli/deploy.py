@@ -50,11 +50,18 @@ def dockerfile(
 ) -> None:
     """Write a Dockerfile: built in stages, run without root, one image for every service.
 
+    The project is installed as its pyproject.toml says; files that it reads at run time must be part of its wheel. What
+    stands in Dockerfile.dockerignore, keys and databases among it, does not reach the build.
+
     interlock deploy dockerfile && docker build -f deploy/Dockerfile .
     """
     from interlock.deploy import dockerfile as image
+    from interlock.deploy import dockerignore
 
-    _conclude(directory, output, check, show, lambda deployment: {"Dockerfile": image(deployment, "deploy/Dockerfile")})
+    def files(deployment: "Deployment") -> dict[str, str]:
+        return {"Dockerfile": image(deployment, "deploy/Dockerfile"), "Dockerfile.dockerignore": dockerignore()}
+
+    _conclude(directory, output, check, show, files)
 
 
 def alerts(directory: Directory = Path(), *, output: Output = None, check: Check = False, show: Show = False) -> None:

@@ -219,7 +219,7 @@ def _configured() -> str:
     from interlock.settings import ProcessSettings, explain
 
     try:
-        return ProcessSettings().broker
+        return ProcessSettings().broker.reveal()
     except (ValidationError, SettingsError) as error:
         raise typer.BadParameter(explain(error)) from error
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from interlock.cli.configured import configured
+
 if TYPE_CHECKING:
     from interlock.guide import Facts, Report, Subject
 
@@ -102,22 +104,13 @@ def _facts(directory: Path, given: Path | None) -> "Facts":
 
 
 def _subject(directory: Path, facts: "Facts") -> "Subject":
-    from pydantic import ValidationError
-    from pydantic_settings import SettingsError
-
     from interlock.contract.effective import effective
     from interlock.contract.find import find_image
     from interlock.contract.load import load
     from interlock.contract.project import read_project
     from interlock.guide.subject import python_package, subject
-    from interlock.settings import ProcessSettings, explain
 
-    try:
-        overrides = ProcessSettings().operations
-    except (ValidationError, SettingsError) as error:
-        typer.echo(explain(error), err=True)
-        raise typer.Exit(1) from error
-    contract = effective(load(find_image(".", directory)), overrides)
+    contract = effective(load(find_image(".", directory)), configured().operations)
     return subject(contract, facts, python_package(read_project(directory)))
 
 

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from interlock.cli.configured import configured
+
 Directory = Annotated[
     Path | None, typer.Option("--keys", metavar="DIR", help="Directory of the keys; by default what the settings say.")
 ]
@@ -253,22 +255,8 @@ def _claims(token: str) -> dict[str, Any]:
 
 def _configured(keys: Path | None) -> _Configured:
     """Return where keys stand and what tokens say, by the option, else by the settings here."""
-    from pydantic import ValidationError
-    from pydantic_settings import SettingsError
-
-    from interlock.settings import ProcessSettings, explain
-
-    try:
-        settings: Any = ProcessSettings()
-    except (ValidationError, SettingsError) as error:
-        typer.echo(explain(error), err=True)
-        raise typer.Exit(1) from error
-    return _Configured(
-        keys or Path(getattr(settings, "keys", "var/keys")),
-        getattr(settings, "token_issuer", "service-auth"),
-        getattr(settings, "token_audience", "microservices"),
-        getattr(settings, "token_algorithm", "RS256"),
-    )
+    settings = configured()
+    return _Configured(keys or settings.keys, settings.token_issuer, settings.token_audience, settings.token_algorithm)
 
 
 def duration(text: str) -> timedelta:

@@ -1,15 +1,24 @@
 """`interlock show policies`: what applies to each operation, and where that was said."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interlock.cli.configured import configured
+
 if TYPE_CHECKING:
     from interlock.contract.model import Operation
+    from interlock.resilience.circuit_breaker import BreakerPolicy
+    from interlock.resilience.concurrency import BulkheadPolicy
+    from interlock.resilience.policies import Policy, Resolved
+    from interlock.resilience.retry import RetryPolicy
     from interlock.settings import Settings
 
 PIPE_WIDTH = 180
@@ -22,10 +31,11 @@ def policies(
     ] = ".",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Print what applies to each operation (timeout, repeating, limit, tier, shedding, breaker) and where it came from.
+    """Print what applies to each operation, served and called, and where it came from: contract, preset, settings.
 
-    The settings are those of the current directory and the environment, as a service would read them. What a client is
-    given in its constructor (retries, breaker, bulkhead) is its own affair; shown is what it has otherwise.
+    Then the targets of which the settings say something. The settings are those of the current directory and the
+    environment, as a service would read them. What a client is given in its constructor is its own affair; shown is
+    what it has otherwise.
 
       interlock show policies
       interlock show policies src/shop/gen/contract.binpb
@@ -34,12 +44,14 @@ def policies(
     from interlock.contract.find import find_image
     from interlock.contract.mistakes import ContractError
 
-    settings = _configured()
+    settings = configured()
     try:
-        found = rows(find_image(target, Path.cwd()), settings)
-    except ContractError as error:
+        found = [*rows(find_image(target, Path.cwd()), settings), *targets(settings)]
+    except (ContractError, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
+    for name in _of_nobody(settings, [row.get("operation", "") for row in found]):
+        typer.echo(f"policies: {name!r} concerns none of these operations", err=True)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
@@ -50,25 +62,63 @@ def rows(image: bytes, settings: "Settings") -> list[dict[str, Any]]:
     """Return every policy of each operation, and where it is `from`; ContractError for wrong overrides."""
     from interlock.contract.effective import effective
     from interlock.contract.load import load
+    from interlock.contract.policies import read_policy
+    from interlock.resilience.policies import Policies
 
     declared = load(image)
     said = _said(image)
     contract = effective(declared, settings.operations)
-    overridden = {name.removeprefix("/"): given for name, given in settings.operations.items()}
+    policies = Policies(settings={name: read_policy(given) for name, given in settings.policies.items()})
+    for service in contract.services:
+        policies.check(service.name, (each.path for each in service.operations))
     return [
-        _row(operation, said.get(operation.path, frozenset()), overridden, settings)
+        _row(operation, said.get(operation.path, frozenset()), settings, policies.resolved(operation))
         for operation in contract.operations.values()
     ]
 
 
-def _row(
-    operation: "Operation", said: frozenset[str], overridden: Mapping[str, Mapping[str, Any]], settings: "Settings"
-) -> dict[str, Any]:
+def targets(settings: "Settings") -> list[dict[str, Any]]:
+    """Return what the settings say of each target by its name: neighbours and third parties."""
+    from interlock.contract.model import Kind
+    from interlock.outbound.external import operation
+    from interlock.resilience.policies import Policies, Target
+
+    found = []
+    for name, address in [*settings.upstreams.items(), *((n, str(e.url)) for n, e in settings.externals.items())]:
+        known = settings.policies_for(name)
+        if name not in known and name not in settings.externals:
+            continue
+        policies = Policies(Target(name, name, known), code=_of_external(settings, name))
+        called = operation(name, "GET", Kind.UNARY)
+        calls = policies.resolved(called)
+        origins = {key: f"{SETTINGS} (externals)" if where == "code" else where for key, where in calls.origins.items()}
+        found.append({"target": name, "address": address, **_calling(called, replace(calls, origins=origins))})
+    return found
+
+
+def _of_nobody(settings: "Settings", paths: list[str]) -> Iterator[str]:
+    """Yield the policies for services, operations and patterns that are none of these."""
+    services = {path[1:].partition("/")[0] for path in paths}
+    for name in settings.policies:
+        bare = name.removeprefix("/")
+        concerned = bare in services or any(fnmatchcase(path[1:], bare) for path in paths)
+        if name != "*" and ("." in bare or "/" in bare) and not concerned:
+            yield name
+
+
+def _of_external(settings: "Settings", name: str) -> dict[str, Any]:
+    found = settings.externals.get(name)
+    return {"timeout": found.timeout} if found is not None else {}
+
+
+def _row(operation: "Operation", said: frozenset[str], settings: "Settings", calls: "Resolved") -> dict[str, Any]:
+    from interlock.contract.effective import concerning
+
     def origin(key: str) -> str:
-        if key in overridden.get(operation.path[1:], {}):
-            return SETTINGS
-        if key in overridden.get(operation.service, {}):
-            return f"{SETTINGS} ({operation.service})"
+        for name in reversed(concerning(settings.operations, operation)):
+            if key in settings.operations[name]:
+                own = name.removeprefix("/") == operation.path[1:]
+                return SETTINGS if own else f"{SETTINGS} ({name})"
         return CONTRACT if key in said else DEFAULT
 
     limit = operation.rate_limit
@@ -76,14 +126,12 @@ def _row(
     values = {
         "timeout": ("none" if operation.timeout is None else _seconds(operation.timeout), origin("timeout")),
         "idempotency": (operation.idempotency.name, origin("idempotency")),
-        "retry": (_retry(operation), f"preset, idempotency: {origin('idempotency')}"),
-        "breaker": (_breaker(), "preset"),
-        "bulkhead": (_bulkhead(operation), "preset"),
         "rate_limit": (rate, origin("rate_limit")),
         "tier": (operation.tier.name, origin("tier")),
         "shed": _shed(operation, settings),
     }
-    return {"operation": operation.path, **{name: {"value": v, "from": f} for name, (v, f) in values.items()}}
+    shown = {name: {"value": v, "from": f} for name, (v, f) in values.items()}
+    return {"operation": operation.path, **shown, **_calling(operation, calls)}
 
 
 def _said(image: bytes) -> dict[str, frozenset[str]]:
@@ -104,37 +152,66 @@ def _said(image: bytes) -> dict[str, frozenset[str]]:
     return found
 
 
-def _retry(operation: "Operation") -> str:
+def _calling(operation: "Operation", calls: "Resolved") -> dict[str, Any]:
+    """Return what clients of the operation do; what a constructor says is not known here."""
+    policy, origins = calls.policy, calls.origins
+    shown = {
+        "retry": _retry(operation, policy.retry),
+        "breaker": _breaker(policy.breaker),
+        "bulkhead": _bulkhead(operation, policy.bulkhead),
+        "throttle": _throttle(operation, policy),
+    }
+    found = {name: {"value": value, "from": _origin(origins, name)} for name, value in shown.items()}
+    if policy.timeout is not None:
+        found["call_timeout"] = {"value": _seconds(policy.timeout), "from": origins["timeout"]}
+    return found
+
+
+def _origin(origins: Mapping[str, str], section: str) -> str:
+    """Return where the values of a section were said: first what most of them are from, then the others by name."""
+    inside = {name: where for name, where in origins.items() if name.partition(".")[0] == section}
+    most = Counter(inside.values()).most_common(1)[0][0]
+    others = [f"{name.rpartition('.')[2]}: {where}" for name, where in inside.items() if where != most]
+    return "; ".join([most, *others])
+
+
+def _retry(operation: "Operation", policy: "RetryPolicy") -> str:
     from interlock.contract.gen.interlock.v1.options_pb import Idempotency
-    from interlock.resilience.retry import RetryPolicy
 
     if operation.kind.client_streams:
         return "none: its requests are a stream"
-    policy = RetryPolicy()
-    text = (
-        f"{policy.retries}, {_seconds(policy.base)} × {policy.multiplier:g}ⁿ up to {_seconds(policy.longest_backoff)}"
-    )
+    if not policy.retries:
+        return "none"
+    waits = f"{_seconds(policy.base)} × {policy.multiplier:g}ⁿ up to {_seconds(policy.longest_backoff)}"
     when = {Idempotency.SAFE: "", Idempotency.KEYED: " with its key"}.get(operation.idempotency, " if never sent")
-    return text + when
+    return f"{policy.retries}, {waits}{when}"
 
 
-def _breaker() -> str:
-    from interlock.resilience.circuit_breaker import BreakerPolicy
+def _breaker(policy: "BreakerPolicy | None") -> str:
+    if policy is None:
+        return "none"
+    opens = []
+    if policy.minimum_calls:
+        opens.append(f"{policy.failure_rate:.0%} of {policy.minimum_calls} or more in {_seconds(policy.window)}")
+    if policy.consecutive_failures:
+        opens.append(f"{policy.consecutive_failures} failures in a row")
+    if policy.slow is not None:
+        opens.append(f"{policy.slow_rate:.0%} slower than {_seconds(policy.slow)}")
+    return f"{' or '.join(opens)}, open {_seconds(policy.open_for)}, {policy.probes} probes"
 
-    policy = BreakerPolicy()
-    return (
-        f"{policy.failure_rate:.0%} of {policy.minimum_calls} or more in {_seconds(policy.window)}, "
-        f"open {_seconds(policy.open_for)}, {policy.probes} probes"
-    )
 
-
-def _bulkhead(operation: "Operation") -> str:
-    from interlock.resilience.concurrency import BulkheadPolicy
-
+def _bulkhead(operation: "Operation", policy: "BulkheadPolicy") -> str:
     if operation.kind.server_streams and operation.timeout is None:
         return "none: a stream that runs on"
-    policy = BulkheadPolicy()
-    return f"{policy.calls} to a target, wait {_seconds(policy.wait)}"
+    if not policy.calls:
+        return "none"
+    return f"{policy.calls} at a time, {policy.waiting} more wait {_seconds(policy.wait)}"
+
+
+def _throttle(operation: "Operation", policy: "Policy") -> str:
+    if operation.rate_limit is None and "." in operation.service:
+        return "none: no limit"
+    return "keeps under the limit it is told" if policy.throttle else "none"
 
 
 def _shed(operation: "Operation", settings: "Settings") -> tuple[str, str]:
@@ -160,22 +237,10 @@ def _print(found: list[dict[str, Any]]) -> None:
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     for row in found:
-        console.print(f"[bold]{escape(row['operation'])}[/]")
+        title = row.get("operation") or f"calls to {row['target']} ({row['address']})"
+        console.print(f"[bold]{escape(title)}[/]")
         table = Table(box=SIMPLE_HEAD, show_header=False)
         for name, each in row.items():
-            if name != "operation":
+            if isinstance(each, dict):
                 table.add_row(name, escape(each["value"]), escape(each["from"]))
         console.print(table)
-
-
-def _configured() -> "Settings":
-    from pydantic import ValidationError
-    from pydantic_settings import SettingsError
-
-    from interlock.settings import ProcessSettings, explain
-
-    try:
-        return ProcessSettings()
-    except (ValidationError, SettingsError) as error:
-        typer.echo(explain(error), err=True)
-        raise typer.Exit(1) from error

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from interlock.cli.configured import configured
+
 INTRODUCTION = """# Settings
 
 Flags of `interlock serve` are strongest, then the environment, `.env`, the secrets directory (`/run/secrets`, or what
@@ -37,16 +39,7 @@ def settings(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, f
       INTERLOCK_PORT=9000 interlock show settings
       interlock show settings --json | jq '.[] | select(.value != .default)'
     """
-    from pydantic import ValidationError
-    from pydantic_settings import SettingsError
-
-    from interlock.settings import ProcessSettings, explain
-
-    try:
-        found = list(rows(ProcessSettings()))
-    except (ValidationError, SettingsError) as error:
-        typer.echo(explain(error), err=True)
-        raise typer.Exit(1) from error
+    found = list(rows(configured()))
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found], indent=2))
         return
@@ -84,5 +77,10 @@ def shown(value: object) -> str:
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
     if isinstance(value, dict):
-        return json.dumps(value) if value else ""
+        return json.dumps(value, ensure_ascii=False, default=_plain) if value else ""
     return "" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has no form for: another issuer's table, or a text that stands for a secret."""
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)

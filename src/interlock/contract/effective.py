@@ -1,10 +1,11 @@
 """Settings applied to a contract: the result, the effective contract, is what runs."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from enum import IntEnum
+from fnmatch import fnmatchcase
 from typing import Any
 
 from interlock.contract.gen.interlock.v1.options_pb import Exposure, Tier
@@ -17,11 +18,15 @@ _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
 _RATE = re.compile(r"(\d+)/(.+)\Z")
 
 Overrides = Mapping[str, Mapping[str, object]]
-"""Operation (`/pkg.Service/Method`, the slash may be left out) or service (`pkg.Service`) -> key -> value."""
+"""Whom it concerns -> key -> value.
+
+Whom: an operation (`/pkg.Service/Method`, the slash may be left out), a service (`pkg.Service`), or a pattern of
+operations (`pkg.Service/List*`, `pkg.*`).
+"""
 
 
 def effective(contract: Contract, overrides: Overrides) -> Contract:
-    """Return `contract` with `overrides` applied; what is said of an operation wins over what is said of its service.
+    """Return `contract` with `overrides` applied: a service's first, then patterns', the longest last, then its own.
 
     Keys are `timeout` (seconds, or `5s`, `250ms`), `rate_limit` (`100/60s`), `exposure` and `tier`. ContractError
     names every unknown operation, service, key and value.
@@ -29,8 +34,9 @@ def effective(contract: Contract, overrides: Overrides) -> Contract:
     mistakes: list[Mistake] = []
     changes = {name.removeprefix("/"): _changes(name, given, mistakes) for name, given in overrides.items()}
     known = _names(contract)
-    unknown = ((name, nearest(name, known)) for name in changes.keys() - known)
-    mistakes += [_mistake(name, f"the contract has no such operation or service{meant}") for name, meant in unknown]
+    unknown = [name for name in changes if not _is_known(name, known)]
+    told = "the contract has no such operation or service"
+    mistakes += [_mistake(name, f"{told}{nearest(name, known)}") for name in unknown]
     if mistakes:
         raise ContractError(sorted(mistakes, key=str))
     services = tuple(_service(each, changes) for each in contract.services)
@@ -49,7 +55,28 @@ def effective_together(contracts: Sequence[Contract], overrides: Overrides) -> l
 
 
 def _concerns(name: str, contract: Contract, known: set[str]) -> bool:
-    return name in _names(contract) or name not in known
+    return _is_known(name, _names(contract)) or not _is_known(name, known)
+
+
+def _is_known(name: str, known: set[str]) -> bool:
+    return name in known or (is_pattern(name) and any("/" in each and fnmatchcase(each, name) for each in known))
+
+
+def is_pattern(name: str) -> bool:
+    """Tell whether `name` stands for several operations: it has a `*`, `?` or `[…]`."""
+    return any(each in name for each in "*?[")
+
+
+def concerning(names: Iterable[str], operation: Operation) -> list[str]:
+    """Return those of `names` that concern `operation`, the weakest first: service, patterns (longest last), itself."""
+    path = operation.path[1:]
+    found = [(name.removeprefix("/"), name) for name in names]
+    patterns = sorted((len(bare), name) for bare, name in found if is_pattern(bare) and fnmatchcase(path, bare))
+    return [
+        *(name for bare, name in found if bare == operation.service),
+        *(name for _, name in patterns),
+        *(name for bare, name in found if bare == path),
+    ]
 
 
 def _names(contract: Contract) -> set[str]:
@@ -64,16 +91,25 @@ def duration(value: object) -> timedelta:
     return timedelta(**{_UNITS[found[2] or "s"]: float(found[1])})
 
 
+def timeout(value: object) -> timedelta:
+    """Read the timeout of a call, above 0 and at most 1 h; else ValueError."""
+    found = duration(value)
+    if not timedelta() < found <= LONGEST_TIMEOUT:
+        raise ValueError(f"{value!r} is not above 0 and at most 1h")
+    return found
+
+
 def _service(service: Service, changes: Mapping[str, Mapping[str, Any]]) -> Service:
     of_service = changes.get(service.name, {})
-    operations = tuple(
-        _operation(each, {**of_service, **changes.get(each.path[1:], {})}) for each in service.operations
-    )
+    operations = tuple(_operation(each, changes) for each in service.operations)
     return replace(service, operations=operations, tier=of_service.get("tier", service.tier))
 
 
-def _operation(operation: Operation, changes: Mapping[str, Any]) -> Operation:
-    return replace(operation, **changes) if changes else operation
+def _operation(operation: Operation, changes: Mapping[str, Mapping[str, Any]]) -> Operation:
+    merged: dict[str, Any] = {}
+    for name in concerning(changes, operation):
+        merged.update(changes[name])
+    return replace(operation, **merged) if merged else operation
 
 
 def _changes(name: str, given: Mapping[str, object], mistakes: list[Mistake]) -> Mapping[str, Any]:
@@ -88,13 +124,6 @@ def _changes(name: str, given: Mapping[str, object], mistakes: list[Mistake]) ->
         except (ValueError, OverflowError) as error:
             mistakes.append(_mistake(name, f"{key}: {error}"))
     return read
-
-
-def _timeout(value: object) -> timedelta:
-    timeout = duration(value)
-    if not timedelta() < timeout <= LONGEST_TIMEOUT:
-        raise ValueError(f"{value!r} is not above 0 and at most 1h")
-    return timeout
 
 
 def _rate_limit(value: object) -> RateLimit:
@@ -124,7 +153,7 @@ def _member(kind: Any, value: object) -> IntEnum:
 
 
 _READERS: Mapping[str, Callable[[object], object]] = {
-    "timeout": _timeout,
+    "timeout": timeout,
     "rate_limit": _rate_limit,
     "exposure": _exposure,
     "tier": _tier,

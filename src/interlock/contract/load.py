@@ -10,6 +10,7 @@ from interlock.contract.gen.interlock.v1 import options_pb as options
 from interlock.contract.http import binding, verb_and_path
 from interlock.contract.mistakes import ContractError
 from interlock.contract.names import snake_case
+from interlock.contract.policies import Said, declared_policy
 from interlock.contract.rules import find_mistakes
 
 
@@ -38,9 +39,10 @@ def _service(declared: DeclaredService) -> model.Service:
     facts = declared.options
     tier = facts.tier or options.Tier.STANDARD
     objectives = _objectives(facts.objectives, model.Objectives())
+    policy = declared_policy(facts.policy)
     return model.Service(
         name=declared.service.type_name,
-        operations=tuple(_operation(each, tier, objectives) for each in declared.rpcs),
+        operations=tuple(_operation(each, tier, objectives, policy) for each in declared.rpcs),
         owner=facts.owner,
         tier=tier,
         publishes=tuple(facts.publishes),
@@ -52,7 +54,9 @@ def _service(declared: DeclaredService) -> model.Service:
     )
 
 
-def _operation(declared: DeclaredRpc, tier: options.Tier, objectives: model.Objectives) -> model.Operation:
+def _operation(
+    declared: DeclaredRpc, tier: options.Tier, objectives: model.Objectives, policy: Said
+) -> model.Operation:
     method, rules = declared.method, declared.options
     access = rules.access
     return model.Operation(
@@ -74,6 +78,7 @@ def _operation(declared: DeclaredRpc, tier: options.Tier, objectives: model.Obje
         deprecation=_deprecation(rules.deprecation),
         objectives=_objectives(rules.objectives, objectives),
         http=tuple(binding(rule) for rule, _ in declared.http),
+        policies=(policy, declared_policy(rules.policy)),
         comment=declared.place.comment,
         source=declared.place.source,
     )

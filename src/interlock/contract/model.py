@@ -128,6 +128,8 @@ class Operation:
     deprecation: Deprecation | None = None
     objectives: Objectives = field(default_factory=Objectives)
     http: tuple[HttpBinding, ...] = ()
+    policies: "tuple[Mapping[str, Any], ...]" = ()
+    """How its callers behave, as the service says and then as the operation says; see `interlock.contract.policies`."""
     comment: str = ""
     source: Source = Source("")
 

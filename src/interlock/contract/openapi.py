@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from interlock.contract.comments import comments
 from interlock.contract.json_schema import Schemas, reachable
 from interlock.contract.model import Contract, HttpBinding, Service
-from interlock.contract.openapi_access import Credentials, requirements, schemes
+from interlock.contract.openapi_access import Credentials, requirements, schemes, token_paths
 from interlock.contract.openapi_operations import OperationWriter, fill, shape
 from interlock.contract.openapi_replies import ERROR, HEADERS, META, SHARED, failures, shared_responses
 from interlock.contract.path_template import PathTemplate
@@ -55,14 +55,14 @@ def openapi(
         "servers": [{"url": "/", "description": "Where this document came from."}],
         "tags": [_tag(each, labels) for each in chosen if any(one in served for one in each.operations)],
         "security": requirements(credentials),
-        "paths": paths,
+        "paths": paths | token_paths(credentials),
         "components": {
             "schemas": {**(SHARED if served else {}), **schemas.components},
             "responses": shared_responses(
                 {each for one in served for http in one.http for each in failures(one, http)}
             ),
             "headers": _used(HEADERS, paths),
-            "securitySchemes": schemes(credentials, served),
+            "securitySchemes": schemes(credentials),
         },
     }
 

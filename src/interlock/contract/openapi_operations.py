@@ -45,7 +45,7 @@ PARAMETERS: dict[str, Schema] = {
         "name": "If-Match",
         "in": "header",
         "description": "The `ETag` that the caller read: refused with 412 if the resource is another by now.",
-        "schema": {"type": "string", "anyOf": [{"const": "*"}, {"pattern": '^"[!#-~]*"$'}]},
+        "schema": {"type": "string", "anyOf": [{"const": "*"}, {"pattern": '^"[!#-~]*"(, *"[!#-~]*"){0,7}$'}]},
     },
     "IfNoneMatch": {
         "name": "If-None-Match",

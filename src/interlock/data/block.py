@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncTransaction
 
 from interlock.data.failures import translated
 from interlock.data.transaction import Transaction
-from interlock.data.unit import Conflict, Scope, open_scope, scope, to_end
+from interlock.data.unit import Conflict, Scope, Unit, open_scope, scope, to_end
 
 if TYPE_CHECKING:
     from interlock.data.database import Database
@@ -62,8 +62,8 @@ class Block:
     async def _join(self, parent: Scope) -> Transaction:
         transaction = parent.transaction
         if transaction is None:
-            parent.transaction = await self._database.begin()
-            return parent.transaction
+            assert isinstance(parent, Unit)  # noqa: S101 - a block that is open has a transaction
+            return await parent.begin(self._database)
         if transaction.database is not self._database:
             raise RuntimeError("a transaction of another database is open here; the two could not commit together")
         self._mark = transaction.mark
@@ -82,7 +82,8 @@ class Block:
             await to_end(self._end(error))
         else:
             try:
-                await to_end(self._leave(self.parent, shown or error))
+                if error is not None or self._savepoint is not None:
+                    await to_end(self._leave(self.parent, shown or error))
             finally:
                 self.parent.lock.release()
         if shown is not None:
@@ -96,7 +97,7 @@ class Block:
             await self.transaction.roll_back()
 
     async def _leave(self, parent: Scope, error: BaseException | None) -> None:
-        """End a joined block: nothing to do for a first one that went well, the unit commits it."""
+        """End a joined block; there is nothing to do for a first one that went well, which the unit commits."""
         transaction = self.transaction
         assert transaction is not None  # noqa: S101 - entered
         if isinstance(error, Conflict):
@@ -104,8 +105,8 @@ class Block:
             parent.conflicted = True
         if self._savepoint is None:
             if error is not None:
-                parent.transaction = None
-                await transaction.roll_back()
+                assert isinstance(parent, Unit)  # noqa: S101 - as above
+                await parent.abandon()
         elif error is None:
             await self._savepoint.commit()
         else:

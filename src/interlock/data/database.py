@@ -28,6 +28,7 @@ from interlock.data.unit import ATTEMPTS, Conflict, open_scope, pause, to_end
 from interlock.data.wires import PostgresWire
 from interlock.deadline import monotonic
 from interlock.errors import Error, Unavailable
+from interlock.url import shown
 
 log = logging.getLogger("interlock.data")
 
@@ -85,7 +86,7 @@ class Database:
         """Whether this process sends the outbox: then no other need be told of its news."""
 
     def __repr__(self) -> str:
-        return f"Database({self._url.render_as_string(hide_password=True)!r})"
+        return f"Database({self.shown!r})"
 
     # --- lifecycle --------------------------------------------------------------------------------------------------
 
@@ -125,7 +126,7 @@ class Database:
     @property
     def shown(self) -> str:
         """The URL without its password."""
-        return self._url.render_as_string(hide_password=True)
+        return shown(self._url.render_as_string(hide_password=True))
 
     async def __aenter__(self) -> "Database":
         await self.start()
@@ -215,8 +216,13 @@ class Database:
             await asyncio.sleep(pause(attempt))
             attempt += 1
 
-    async def begin(self, *, read_only: bool = False, durable: bool = True) -> Transaction:
-        """Begin a transaction that belongs to nobody; for blocks and units, which end it."""
+    async def begin(
+        self, *, read_only: bool = False, durable: bool = True, lock_wait: float | None = None
+    ) -> Transaction:
+        """Begin a transaction that belongs to nobody; for blocks and units, which end it.
+
+        With `lock_wait`, a statement fails that waits for a lock for so many seconds.
+        """
         engines = self._engines
         if engines is None:
             raise RuntimeError("the database is not started: await database.start(), or hand it to its app")
@@ -224,7 +230,7 @@ class Database:
         while True:
             pooled = await self._taken(pool)
             try:
-                await pooled.wire.begin(read_only=read_only, durable=durable)
+                await pooled.wire.begin(read_only=read_only, durable=durable, lock_wait=lock_wait)
                 return Transaction(self, pooled, pool)
             except Unavailable:
                 stale = pooled.used and pooled.broken

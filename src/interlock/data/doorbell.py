@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from interlock.call import uuid7
+from interlock.stamps import uuid7
 
 
 class Doorbell:

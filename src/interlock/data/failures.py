@@ -9,8 +9,14 @@ from interlock.errors import DeadlineExceeded, Error, Unavailable
 _CONFLICTS = frozenset(("40001", "40P01"))  # serialization_failure, deadlock_detected
 _TIMEOUTS = frozenset(("57014",))  # query_canceled: the statement took longer than it may
 _CLASSES_AWAY = ("08", "53", "57")  # connection exception, insufficient resources, operator intervention
+_DISK_FULL = "53100"
 _LOCKED = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED
 _DISK = (10, 13)  # SQLITE_IOERR, SQLITE_FULL
+_NO_ROOM = "the database's disk is full or fails"
+
+
+class NoRoom(Unavailable):
+    """The database's disk is full or fails: it may answer, and stores nothing."""
 
 
 def translated(error: BaseException) -> Error | None:
@@ -32,11 +38,14 @@ def _of_driver(error: BaseException | None) -> Error | None:
         return Conflict("another transaction changed the same thing at the same time")
     if state in _TIMEOUTS:
         return DeadlineExceeded("a statement took too long")
+    if state == _DISK_FULL:
+        return NoRoom(_NO_ROOM)
     if state.startswith(_CLASSES_AWAY):
         return Unavailable("the database does not answer")
-    number = getattr(error, "sqlite_errorcode", None)
-    if number is None:
-        return None
-    if number & 0xFF in _LOCKED:
+    return _of_sqlite(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+
+
+def _of_sqlite(number: int) -> Error | None:
+    if number in _LOCKED:
         return Unavailable("the database is busy")
-    return Unavailable("the database's disk is full or fails") if number & 0xFF in _DISK else None
+    return NoRoom(_NO_ROOM) if number in _DISK else None

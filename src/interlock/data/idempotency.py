@@ -3,9 +3,9 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from interlock.call import uuid7
 from interlock.data.answer import Answer, Claim, Identity
 from interlock.errors import Aborted, KeyReused
+from interlock.stamps import uuid7
 
 if TYPE_CHECKING:
     from interlock.data.database import Database

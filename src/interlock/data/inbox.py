@@ -13,6 +13,8 @@ The way of one event, for the room that consumes:
 savepoint, and shortens what the row is locked for.
 """
 
+import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +36,13 @@ _NOTE = (  # all constants
     "SELECT (SELECT fencing FROM held), EXISTS (SELECT 1 FROM noted)"
 )
 _NOTE_SQLITE = f"{_RECORD.format('$3').removesuffix('1')}({_FENCE.format('$4')})"
+_RECORD_ALL = _RECORD.replace("VALUES ($1, $2, 1, {0}, {0})", "SELECT $1, value, 1, {0}, {0} FROM {1}")
+_NOTE_ALL = (  # all constants
+    f"WITH held AS ({_FENCE.format('$4')} FOR SHARE), "  # noqa: S608
+    f"noted AS ({_RECORD_ALL.format(_NOW.format('$3'), 'unnest($2::text[]) AS value')}) "
+    "SELECT (SELECT fencing FROM held), (SELECT count(*) FROM noted)"
+)
+_NOTE_ALL_SQLITE = f"{_RECORD_ALL.format('$3', 'json_each($2) WHERE true').removesuffix('1')}({_FENCE.format('$4')})"
 _RAISE = (
     "INSERT INTO interlock_fences (name, fencing) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET "
     "fencing = excluded.fencing WHERE interlock_fences.fencing <= excluded.fencing RETURNING 1"
@@ -68,6 +77,21 @@ async def note(tx: "Transaction", consumer: str, event_id: str, lease: str, fenc
     if not new:  # nothing will be committed, so nobody need be kept out
         return True, False
     return bool(await tx.fetch((_RAISE, (lease, fencing)))), bool(new)
+
+
+async def note_all(tx: "Transaction", consumer: str, event_ids: Sequence[str], lease: str, fencing: int) -> bool:
+    """Note several events of one lease, as `note` does one; False if the lease is lost or any of them is not new."""
+    database = tx.database
+    if database.is_postgresql:
+        given = (consumer, list(event_ids), database.time, lease)
+        ((known, new),) = await tx.fetch((_NOTE_ALL, given))
+    else:
+        rows = await tx.fetch((_NOTE_ALL_SQLITE, (consumer, json.dumps(list(event_ids)), database.time, lease)))
+        new = len(rows)
+        known = rows[0][0] if rows else None
+    if new != len(event_ids) or (known is not None and known > fencing):
+        return False
+    return known == fencing or bool(await tx.fetch((_RAISE, (lease, fencing))))
 
 
 async def attempt(database: "Database", consumer: str, event_id: str) -> int:

@@ -40,9 +40,15 @@ _INSERT = (
     "VALUES ($1, $2, $3, $4, $5, {})"
 )
 _NOW = "coalesce(CAST($6 AS float8), extract(epoch FROM clock_timestamp())::float8)"
+BATCH_BYTES = 8 << 20
+"""Data above which no further row is read in one go: large events must not fill the memory of those who send them."""
+
 _PENDING = (
     "SELECT id, type, partition_key, data, attributes, position, created_at FROM interlock_outbox "
-    "WHERE {} ORDER BY position LIMIT $1"
+    "WHERE {0} AND position <= ("
+    "SELECT max(position) FROM (SELECT position, sum(size) OVER (ORDER BY position) - size AS size_before FROM ("
+    "SELECT position, length(data) AS size FROM interlock_outbox WHERE {0} ORDER BY position LIMIT $1"
+    ") AS first) AS sized WHERE size_before < {1}) ORDER BY position"
 )
 _BUT = "partition_key NOT IN (SELECT value FROM json_each($2))"
 _SHARD = {
@@ -101,7 +107,10 @@ async def store(tx: "Transaction", rows: Sequence[OutboxRow]) -> None:
 async def pending(
     database: "Database", limit: int, *, excluding: Collection[str] = (), shards: Collection[int] = range(SHARDS)
 ) -> list[OutboxRow]:
-    """Return up to `limit` unsent rows of `shards`, oldest first; rows of the keys in `excluding` are left out."""
+    """Return up to `limit` unsent rows of `shards`, oldest first; rows of the keys in `excluding` are left out.
+
+    Fewer where their data is large: what begins behind BATCH_BYTES is left for the next time.
+    """
     where: list[str] = ["1 = 1"]
     values: list[object] = [limit]
     if len(shards) < SHARDS:
@@ -110,7 +119,7 @@ async def pending(
     if excluding:
         where.append(_listed(database, _BUT))
         values.append(_list(database, excluding))
-    statement = (_PENDING.format(" AND ".join(where)), values)
+    statement = (_PENDING.format(" AND ".join(where), BATCH_BYTES), values)
     async with database.transaction(read_only=True) as tx:
         found = await tx.fetch(statement)
     return [

@@ -159,11 +159,22 @@ class Transaction:
         """What runs once the commit is done."""
         return tuple(self._after)
 
-    async def run_before_commit(self) -> None:
-        """Run the hooks that have not run yet, also those that hooks add; then store the events."""
+    async def end_part(self) -> list[AfterCommit]:
+        """End what one of the calls that share this did: run its hooks; return those that follow the commit."""
+        await self._run_hooks()
+        self._before.clear()
+        self._ran = 0
+        after, self._after = self._after, []
+        return after
+
+    async def _run_hooks(self) -> None:
         while self._ran < len(self._before):
             self._ran += 1
             await self._before[self._ran - 1](self)
+
+    async def run_before_commit(self) -> None:
+        """Run the hooks that have not run yet, also those that hooks add; then store the events."""
+        await self._run_hooks()
         if self.events:
             from interlock.data import outbox  # noqa: PLC0415 - it stands on this module
 
@@ -179,12 +190,11 @@ class Transaction:
             await self.roll_back()
             raise
         self._ended = True
-        await self._pool.give(self._pooled)
-        for hook in self._after:
-            try:
-                await hook()
-            except Exception:
-                log.exception("a hook failed after its transaction was committed")
+        to_disk = self._wire.to_disk
+        await self._pool.give(self._pooled)  # the next may write while this one waits for the disk
+        if to_disk is not None:
+            await to_disk()
+        await run_after_commit(self._after)
 
     async def _commit(self) -> None:
         if self.conflicted:
@@ -222,6 +232,15 @@ class Transaction:
             log.warning("a connection broke while its transaction was rolled back", exc_info=True)
         finally:
             await self._pool.give(pooled)
+
+
+async def run_after_commit(hooks: Sequence[AfterCommit]) -> None:
+    """Run hooks in order; what they raise is only logged."""
+    for hook in hooks:
+        try:
+            await hook()
+        except Exception:
+            log.exception("a hook failed after its transaction was committed")
 
 
 @lru_cache(maxsize=1024)

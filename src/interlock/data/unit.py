@@ -6,7 +6,7 @@ streams (where a block is its own unit). No SQL here: clients and stacks import 
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -35,6 +35,9 @@ class Conflict(Aborted):
 CommitHook = Callable[["Transaction", Reply], Awaitable[None]]
 """Runs in the call's transaction once the handler has replied, right before the commit; what it raises rolls back."""
 
+TogetherHook = Callable[["Transaction", Sequence[Any]], Awaitable[None]]
+"""Does what a CommitHook does for several calls that share a transaction, each given as an item."""
+
 
 class Scope(Protocol):
     """What a new block belongs to: the block around it, or the call's unit."""
@@ -51,14 +54,50 @@ class Scope(Protocol):
         ...
 
 
+class Share(Protocol):
+    """One call's part in a transaction that calls which run one behind the other share; see `interlock.data.batch`."""
+
+    async def begin(self, database: "Database") -> "Transaction":
+        """Return the shared transaction; a Conflict if there is none any more."""
+        ...
+
+    async def commit(self, unit: "Unit", reply: Reply, enlisted: "tuple[Enlisted, ...]") -> None:
+        """Wait until what the call did is committed with the rest; Undone if it was not."""
+        ...
+
+    def undo(self) -> bool:
+        """Have the shared transaction undone once nobody uses it; False if there is none, but one of the call's own."""
+        ...
+
+    async def turn(self) -> None:
+        """Wait until the calls in front of this one are done with."""
+        ...
+
+    def repeats(self, call: Call, raised: BaseException) -> bool:
+        """Tell whether a call that failed so in company is to run again, alone."""
+        ...
+
+
+class Undone(Conflict):
+    """The transaction that the call shared was undone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Enlisted:
-    """What a layer outside the unit wants done in its transaction, and what names the call across repetitions."""
+    """What a layer outside the unit wants done in its transaction, and what names the call across repetitions.
+
+    `together` does for several calls what `hook` does for one; `item` is what it is told of this one.
+    """
 
     database: "Database"
     hook: CommitHook
     origin: str
+    together: TogetherHook | None = None
+    item: Any = None
 
+
+sharing: ContextVar[Share | None] = ContextVar("interlock_sharing", default=None)
+"""The part that the next unit of this task has in a transaction it shares."""
 
 scope: ContextVar[Scope | None] = ContextVar("interlock_scope", default=None)
 _enlisted: ContextVar[tuple[Enlisted, ...]] = ContextVar("interlock_enlisted", default=())
@@ -84,12 +123,13 @@ class Unit:
     far by what they ask, so that a run which repeats another repeats its calls under the same keys.
     """
 
-    __slots__ = ("conflicted", "lock", "open", "origin", "parent", "sent", "transaction")
+    __slots__ = ("conflicted", "lock", "open", "origin", "parent", "sent", "share", "transaction")
 
     whole_call = True
 
-    def __init__(self, origin: str = "") -> None:
+    def __init__(self, origin: str = "", share: Share | None = None) -> None:
         self.origin = origin
+        self.share = share
         self.sent: dict[bytes, int] = {}
         self.parent: Scope | None = None
         self.transaction: Transaction | None = None
@@ -97,11 +137,36 @@ class Unit:
         self.open = True
         self.conflicted = False
 
-    async def commit(self, reply: Reply, enlisted: tuple[Enlisted, ...]) -> None:
-        """Run what was enlisted, then commit; nothing to do for a call that neither opened nor enlisted anything."""
+    async def begin(self, database: "Database") -> "Transaction":
+        """Begin the call's transaction, for its first block."""
+        self.transaction = await (database.begin() if self.share is None else self.share.begin(database))
+        return self.transaction
+
+    async def abandon(self) -> None:
+        """Undo what the first block did, which failed; another may follow, and begins anew."""
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None and (self.share is None or not self.share.undo()):
+            await transaction.roll_back()
+
+    async def finish(self, reply: Reply, enlisted: tuple[Enlisted, ...]) -> None:
+        """Close the unit and commit; RuntimeError while a block is still open."""
         if self.lock.locked():
             raise RuntimeError("the handler returned while a task of its own is still inside a transaction")
         self.open = False
+        if self.share is not None:
+            share = self.share
+            try:
+                await share.commit(self, reply, enlisted)
+                return
+            except Undone:
+                if self.transaction is not None:
+                    raise
+                self.share = None  # the handler left nothing to do again
+                await share.turn()
+        await to_end(self.commit(reply, enlisted))
+
+    async def commit(self, reply: Reply, enlisted: tuple[Enlisted, ...]) -> None:
+        """Run what was enlisted, then commit; nothing to do for a call that neither opened nor enlisted anything."""
         transaction = self.transaction
         for each in enlisted:
             if transaction is None:
@@ -116,18 +181,21 @@ class Unit:
     async def roll_back(self) -> None:
         """Undo everything."""
         self.open = False
-        if self.transaction is not None:
+        if (self.share is None or not self.share.undo()) and self.transaction is not None:
             self.conflicted |= self.transaction.conflicted
             await self.transaction.roll_back()
 
 
-def enlist(database: "Database", hook: CommitHook, origin: str = "") -> Token[Any]:
+def enlist(
+    database: "Database", hook: CommitHook, origin: str = "", together: TogetherHook | None = None, item: Any = None
+) -> Token[Any]:
     """Have `hook` run in the transaction of the call's unit, which is opened for it if the handler opens none.
 
     For layers outside `unit_of_work`, before they proceed; `delist` it when the chain has returned. `origin` names the
     call, the same whenever it is repeated: the consumer and the event's id, or the caller and its idempotency key.
+    Where calls share a transaction, `together` is run once with the items of all.
     """
-    return _enlisted.set((*_enlisted.get(), Enlisted(database, hook, origin)))
+    return _enlisted.set((*_enlisted.get(), Enlisted(database, hook, origin, together, item)))
 
 
 def delist(token: Token[Any]) -> None:
@@ -148,7 +216,8 @@ def unit_of_work(direction: Direction = Direction.SERVED) -> Layer:
 
     It commits after the handler returned, shielded from cancellation, and is rolled back if the handler raised or the
     call was cancelled. A Conflict runs the handler again, with the request and reply metadata as they were, up to
-    `ATTEMPTS` times or until the deadline; then it goes to the caller as ABORTED.
+    `ATTEMPTS` times or until the deadline; then it goes to the caller as ABORTED. A call that shares its transaction
+    with others (`interlock.data.batch`) waits for the common commit, and runs again, alone, if it comes to nothing.
     """
 
     def layer(operation: Operation) -> Middleware | None:
@@ -163,22 +232,27 @@ async def _in_unit(call: Call, proceed: Handler) -> Reply:
     origin = "/".join(each.origin for each in enlisted)
     request_type, request = type(call.request), call.request.to_binary()  # a handler may change what it is given
     head, tail = tuple(call.head), tuple(call.tail)
-    attempt = 1
+    attempt, share = 1, sharing.get()
+    if share is not None:
+        sharing.set(None)  # should a layer outside repeat the call, it runs alone
     while True:
-        unit = Unit(origin)
+        unit = Unit(origin, share)
         token = scope.set(unit)
         try:
             return await _run(unit, call, proceed, enlisted)
         except BaseException as raised:
             await to_end(unit.roll_back())
-            if isinstance(raised, asyncio.CancelledError) or not (unit.conflicted or isinstance(raised, Conflict)):
+            if unit.share is not None and unit.share.repeats(call, raised):
+                await unit.share.turn()
+            elif isinstance(raised, asyncio.CancelledError) or not (unit.conflicted or isinstance(raised, Conflict)):
                 raise
-            if attempt == ATTEMPTS or call.deadline.at <= monotonic():
+            elif attempt == ATTEMPTS or call.deadline.at <= monotonic():
                 raise Conflict("too many others change the same thing; try again later") from raised
+            else:
+                await asyncio.sleep(pause(attempt))
         finally:
             scope.reset(token)
-        await asyncio.sleep(pause(attempt))
-        attempt += 1
+        attempt, share = attempt + 1, None
         call.request = request_type.from_binary(request)
         _restore(call.reply_headers, head)
         _restore(call.reply_trailers, tail)
@@ -193,7 +267,7 @@ async def _run(unit: Unit, call: Call, proceed: Handler, enlisted: tuple[Enliste
     reply = await proceed(call)
     if call.cancellation is not None:  # swallowed by the handler; its caller is told of a failure
         raise asyncio.CancelledError
-    await to_end(unit.commit(reply, enlisted))
+    await unit.finish(reply, enlisted)
     return reply
 
 

@@ -30,8 +30,13 @@ class Wire(Protocol):
         """Whether the connection is gone."""
         ...
 
-    async def begin(self, *, read_only: bool, durable: bool) -> None:
-        """Begin a transaction."""
+    @property
+    def to_disk(self) -> Flush | None:
+        """What waits until the last commit is on disk; None where the commit did, or nobody wants to."""
+        ...
+
+    async def begin(self, *, read_only: bool, durable: bool, lock_wait: float | None = None) -> None:
+        """Begin a transaction; one that waits for a lock of a row for `lock_wait` seconds fails."""
         ...
 
     async def fetch(self, *statements: Statement) -> Rows:
@@ -43,7 +48,7 @@ class Wire(Protocol):
         ...
 
     async def commit(self) -> bool:
-        """Commit, to disk if it was begun so; False if the database rolled back instead."""
+        """Commit; False if the database rolled back instead."""
         ...
 
     async def roll_back(self) -> None:
@@ -63,10 +68,19 @@ class PostgresWire:
         """Whether the connection is gone."""
         return bool(self._connection.is_closed())
 
-    async def begin(self, *, read_only: bool, durable: bool) -> None:
+    @property
+    def to_disk(self) -> Flush | None:
+        """Nothing: the server's commit waits."""
+        return None
+
+    async def begin(self, *, read_only: bool, durable: bool, lock_wait: float | None = None) -> None:
         """Begin a transaction."""
         sql = self._begin + " READ ONLY" if read_only else self._begin
-        await self.command(sql if durable else sql + "; SET LOCAL synchronous_commit = off")
+        if not durable:
+            sql += "; SET LOCAL synchronous_commit = off"
+        if lock_wait is not None:
+            sql += f"; SET LOCAL lock_timeout = {lock_wait * 1000:.0f}"
+        await self.command(sql)
 
     async def fetch(self, *statements: Statement) -> Rows:
         """Run statements and return the rows of the last."""
@@ -124,8 +138,13 @@ class SqliteWire:
         """Whether the connection is gone."""
         return self._connection._connection is None
 
-    async def begin(self, *, read_only: bool, durable: bool) -> None:
-        """Begin a transaction."""
+    @property
+    def to_disk(self) -> Flush | None:
+        """The fsync that a durable commit waits for, shared with others."""
+        return self._flush if self._flushes else None
+
+    async def begin(self, *, read_only: bool, durable: bool, lock_wait: float | None = None) -> None:  # noqa: ARG002
+        """Begin a transaction; nobody else writes meanwhile, so no lock of a row is waited for."""
         self._flushes = durable and not read_only
         if isinstance(self._connection, SqliteConnection):
             self._connection.first = self._begin
@@ -152,11 +171,9 @@ class SqliteWire:
     async def commit(self) -> bool:
         """Commit; False if it was rolled back instead."""
         if self._nothing_done():
+            self._flushes = False
             return True
-        done = await self._hop(_commit)
-        if done and self._flushes and self._flush is not None:
-            await self._flush()
-        return done
+        return await self._hop(_commit)
 
     async def roll_back(self) -> None:
         """Undo everything."""
@@ -191,7 +208,12 @@ class BorrowedWire:
         """Whether the connection is gone."""
         return bool(self._connection.closed)
 
-    async def begin(self, *, read_only: bool, durable: bool) -> None:  # noqa: ARG002 - the port's
+    @property
+    def to_disk(self) -> Flush | None:
+        """Nothing: it is its owner's."""
+        return None
+
+    async def begin(self, *, read_only: bool, durable: bool, lock_wait: float | None = None) -> None:  # noqa: ARG002
         """Refuse."""
         raise RuntimeError("this transaction is begun and ended by its owner")
 

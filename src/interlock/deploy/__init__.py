@@ -1,7 +1,7 @@
 """What runs a platform elsewhere: manifests, images and rules, written from the contract and one file of facts."""
 
 from interlock.deploy.alerts import alertmanager, alerts
-from interlock.deploy.compose import compose, dockerfile
+from interlock.deploy.compose import compose, dockerfile, dockerignore
 from interlock.deploy.dashboards import dashboards
 from interlock.deploy.files import Difference, differences, write
 from interlock.deploy.inputs import DeployError, Deployment, Workload, read_deployment
@@ -18,6 +18,7 @@ __all__ = [
     "dashboards",
     "differences",
     "dockerfile",
+    "dockerignore",
     "kubernetes",
     "read_deployment",
     "write",

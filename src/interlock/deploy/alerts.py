@@ -26,6 +26,7 @@ MOST_QUOTA = 0.9
 OLDEST_DAYS = 90
 """Thresholds of the standard (OBS004); the goals behind them are 99 %, 1 %, 0.5 s, 80 % and 90 days."""
 
+CERTIFICATE_ENDS_DAYS = 3
 LONGEST_OUTBOX = 60
 MOST_LAG = 1000
 LONGEST_EVENT = 60
@@ -173,11 +174,20 @@ def _standard(deployment: Deployment) -> Iterator[Rule]:
     yield _alert(
         "CredentialOld",
         f"max by (job, issuer, kid) (service_key_age_seconds{{{jobs}}}) > {oldest}"
-        f" or max by (job) (service_api_key_age_seconds{{{jobs}}}) > {oldest}",
+        f" or max by (job) (service_api_key_age_seconds{{{jobs}}}) > {oldest}"
+        f" or max by (job, secret) (service_secret_age_seconds{{{jobs}}}) > {oldest}",
         "ticket",
         "1h",
-        "{{ $labels.job }}: a credential {{ $labels.kid }} is {{ $value | humanizeDuration }} old",
+        "{{ $labels.job }}: a credential {{ $labels.kid }}{{ $labels.secret }} is {{ $value | humanizeDuration }} old",
         "Rotate it: `interlock keys rotate` for keys; a running service takes the new one over.",
+    )
+    yield _alert(
+        "CertificateEnds",
+        f"min by (job, certificate) (service_certificate_expiry_seconds{{{jobs}}}) < {CERTIFICATE_ENDS_DAYS * 86400}",
+        "page",
+        "10m",
+        "{{ $labels.job }}: the certificate {{ $labels.certificate }} ends in {{ $value | humanizeDuration }}",
+        "Put a new one in its place: running services take it over. Then see why it was not renewed by itself.",
     )
 
 

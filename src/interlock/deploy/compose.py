@@ -32,6 +32,19 @@ ENTRYPOINT ["interlock"]
 CMD ["serve", "{target}"]
 """
 
+IGNORED = """\
+var
+.env
+**/*.env
+**/*.pem
+.git
+.venv
+**/__pycache__
+**/*.db*
+deploy
+tests
+"""
+
 
 def dockerfile(deployment: Deployment, path: str = "Dockerfile") -> str:
     """Return a Dockerfile: built in one stage, run without root in another, one image for all workloads."""
@@ -45,6 +58,11 @@ def dockerfile(deployment: Deployment, path: str = "Dockerfile") -> str:
         operations=OPERATIONS_PORT,
         target=front.target,
     )
+
+
+def dockerignore() -> str:
+    """Return what is kept away from the build: keys, secrets and databases first of all."""
+    return HEAD.format(command="dockerfile") + IGNORED
 
 
 def compose(deployment: Deployment) -> str:

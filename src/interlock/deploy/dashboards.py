@@ -145,9 +145,15 @@ def _service(workload: Workload) -> Iterator[Panel]:
         queries={
             "key {{kid}}": f"max by (kid) (service_key_age_seconds{{{chosen}}})",
             "API key": f"max(service_api_key_age_seconds{{{chosen}}})",
+            "secret {{secret}}": f"max by (secret) (service_secret_age_seconds{{{chosen}}})",
         },
         unit="s",
         red_above=OLDEST_DAYS * 86400,
+    )
+    yield Panel(
+        title="How long are certificates good?",
+        queries={"{{certificate}}": f"min by (certificate) (service_certificate_expiry_seconds{{{chosen}}})"},
+        unit="s",
     )
     yield Panel(
         title="How much runs at this moment?",
@@ -209,7 +215,8 @@ def _service(workload: Workload) -> Iterator[Panel]:
     yield Panel(
         title="How many events were given up?",
         queries={
-            "{{endpoint}}": f"sum by (endpoint) (increase(service_dead_letters_total{{{chosen}}}[$__rate_interval]))"
+            "{{endpoint}}": f"sum by (endpoint) (increase(service_dead_letters_total{{{chosen}}}[$__rate_interval]))",
+            "waiting for an operator": f"max by (job) (service_dead_letters_kept{{{chosen}}})",
         },
     )
     yield Panel(

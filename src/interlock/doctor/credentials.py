@@ -24,7 +24,7 @@ async def keys(patient: Patient) -> Sequence[Finding]:
         found = load_keys(settings.keys)
     except KeySetError as error:
         remedy = "`interlock keys new` makes keys; or set INTERLOCK_JWKS to the issuer's key set"
-        return [fault("keys", str(error), remedy)]
+        return [fault("keys", str(error).partition(";")[0], remedy)]
     findings = [_guarded(settings.keys)]
     made = found.published[0].made
     age = None if made is None else datetime.now(UTC) - made

@@ -1,6 +1,8 @@
 """What a process needs to reach: database, broker, neighbours, the collector; and whether clocks agree."""
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,10 +44,10 @@ async def broker(patient: Patient) -> Sequence[Finding]:
     """Open the broker and ask how it is."""
     from interlock.events.broker import open_broker  # noqa: PLC0415 - only here
 
-    url = patient.settings.broker
+    url = patient.settings.broker.reveal()
     if patient.app is not None and patient.app.broker is None:
         return [ok("broker", "the app has no events")]
-    shown = _without_password(url)
+    shown = str(patient.settings.broker)
     if _to_be_made(url):
         return [ok("broker", f"{shown} is made at the first start")]
     try:
@@ -84,7 +86,7 @@ async def collector(patient: Patient) -> Sequence[Finding]:
     url = patient.settings.otlp_endpoint
     if not url:
         return [ok("collector", "no traces are exported")]
-    told = await _refused(*_place(url))
+    told = await _refused(*_place(url.reveal()))
     if told:
         return [
             note(
@@ -105,8 +107,10 @@ async def _refused(host: str, port: int) -> str:
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
         return f"no answer within {LIMIT:g} s"
-    except OSError as error:
-        return error.strerror or str(error)
+    except OSError as error:  # asyncio's own texts are of addresses and lists of failures
+        if isinstance(error, socket.gaierror) or not error.errno:
+            return error.strerror or "no connection is taken"
+        return os.strerror(error.errno)
     writer.close()
     return ""
 
@@ -115,8 +119,3 @@ def _said(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {LIMIT:g} s"
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":…@") if parts.password else url

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from interlock.doctor.finding import Finding, Patient, fault, note, ok
+from interlock.doctor.finding import Finding, Patient, State, fault, note, ok
+from interlock.doctor.running import running
 
 LEAST_FREE = 256 << 20
 """Bytes below which a database or broker file will soon fail to grow."""
@@ -62,19 +63,21 @@ def unknown_variables(environment: Mapping[str, str], fields: Iterable[str]) -> 
     given = sorted(name for name in environment if name.startswith("INTERLOCK_"))
     wrong = [name for name in given if name.partition("__")[0] not in known]
     if not wrong:
-        return [ok("variables", f"{len(given)} INTERLOCK_ variables, all of them settings")]
+        told = f"{len(given)} INTERLOCK_ variables, all of them settings" if given else "no INTERLOCK_ variable is set"
+        return [ok("variables", told)]
     return [note("variables", f"{name} is set, and nothing reads it", _rename(name, known)) for name in wrong]
 
 
 def _rename(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"did you mean {near[0]}?" if near else "unset it; `interlock show settings` lists what there is"
+    names = {each.removeprefix("INTERLOCK_"): each for each in sorted(known)}
+    near = difflib.get_close_matches(name.removeprefix("INTERLOCK_"), names, n=1)
+    return f"did you mean {names[near[0]]}?" if near else "unset it; `interlock show settings` lists what there is"
 
 
 async def disk(patient: Patient) -> Sequence[Finding]:
     """See whether `var/`, where SQLite and the embedded broker write, can be written and has room."""
     folder = Path("var")
-    scheme, _, file = patient.settings.broker.partition(":")
+    scheme, _, file = patient.settings.broker.reveal().partition(":")
     if scheme == "embedded" and file:
         folder = Path(file).parent
     existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
@@ -94,7 +97,19 @@ async def ports(patient: Patient) -> Sequence[Finding]:
         "port": (settings.host, settings.port),
         "operations_port": (settings.operations_host, settings.operations_port),
     }
-    return [_port(name, host, port) for name, (host, port) in wanted.items() if port]
+    found = [_port(name, host, port) for name, (host, port) in wanted.items() if port]
+    if settings.operations_port and any(each.state is State.FAULT for each in found):
+        there = await running(f"{_reachable(settings.operations_host)}:{settings.operations_port}")
+        if there[0].part != "running" or there[0].state is State.OK:
+            remedy = "nothing, if it is the one that you mean: what follows is what it tells"
+            return [note("ports", "a service runs here already", remedy), *there]
+    return found
+
+
+def _reachable(host: str) -> str:
+    """Return where somebody on this machine reaches what listens at `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"[{host}]" if ":" in host else host
 
 
 def _port(name: str, host: str, port: int) -> Finding:

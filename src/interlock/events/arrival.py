@@ -1,6 +1,6 @@
 """What the consumer's layers share about one event: how it came, how often it was tried, what becomes of it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -16,8 +16,8 @@ class Arrival:
 
     `attempts` is the number of this attempt, 0 until it is recorded; `last` says that no other follows, `exhausted`
     that there were enough before this one, which must not run the handler. `retry_in` is the delay in seconds before
-    the next. `buried` and `duplicate` events are done with, whatever the call's outcome. `away` asks, after a failure,
-    whether it is the database that is away, in which case the event is not to blame.
+    the next. `buried` and `duplicate` events are done with, whatever the call's outcome. `away` asks of a failure
+    whether it is the database that is away or full, in which case the event is not to blame.
     """
 
     __slots__ = ("_type", "attempts", "away", "buried", "delivery", "duplicate", "exhausted", "last", "retry_in")
@@ -30,7 +30,7 @@ class Arrival:
         self.retry_in = 1.0
         self.buried = False
         self.duplicate = False
-        self.away: Callable[[], Awaitable[bool]] | None = None
+        self.away: Callable[[Exception], Awaitable[bool]] | None = None
         self._type = message_type
 
     @property
@@ -44,10 +44,6 @@ class Arrival:
             return self._type.from_binary(self.delivery.envelope.data)
         except Exception as broken:
             raise InvalidArgument(f"the event's data is no valid {self._type.desc().type_name}") from broken
-
-    def messages(self) -> AsyncIterator[Message[Any]]:
-        """Refuse: an event is one message."""
-        raise InvalidArgument("an event is one message, not a stream")
 
 
 def arrival(call: Call) -> Arrival:

@@ -37,7 +37,7 @@ def attempts(policy: Redelivery, database: "Database | None" = None) -> Layer:
     """Record at the broker that an attempt begins, and decide what follows if it fails.
 
     What a drain or a parent cancels is not counted. With a `database`, an event that comes again and was processed is
-    a duplicate, which is not run; and a failure while the database is away counts for nothing: it goes out with
+    a duplicate, which is not run; and a failure while the database is away or full counts for nothing: it goes out with
     `Arrival.attempts` 0.
     """
 
@@ -58,8 +58,8 @@ def attempts(policy: Redelivery, database: "Database | None" = None) -> Layer:
             arrived.away = away
             try:
                 return await proceed(call)
-            except Exception:
-                if not arrived.buried and await away():
+            except Exception as error:
+                if not arrived.buried and await away(error):
                     arrived.attempts = 0
                 raise
 
@@ -72,20 +72,23 @@ async def _not_seen(_event_id: str) -> bool:
     return False
 
 
-async def _not_away() -> bool:
+async def _not_away(_error: Exception) -> bool:
     return False
 
 
 def _asking(
     database: "Database", consumer: str
-) -> tuple[Callable[[str], Awaitable[bool]], Callable[[], Awaitable[bool]]]:
+) -> tuple[Callable[[str], Awaitable[bool]], Callable[[Exception], Awaitable[bool]]]:
     from interlock.data import inbox  # noqa: PLC0415 - with SQLAlchemy, wanted by services with a database only
+    from interlock.data.failures import NoRoom  # noqa: PLC0415
 
     async def seen(event_id: str) -> bool:
         return await inbox.seen(database, consumer, event_id)
 
-    async def away() -> bool:
-        """Tell whether the database does not answer; asked after failures only."""
+    async def away(error: Exception) -> bool:
+        """Tell whether the database has no room, or does not answer; asked after failures only."""
+        if isinstance(error, NoRoom):
+            return True
         try:
             await database.check()
         except Exception:

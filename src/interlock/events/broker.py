@@ -6,7 +6,6 @@ the next comes once the one before is acknowledged. One that failed holds back i
 """
 
 import hashlib
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from interlock.events.envelope import Envelope
+from interlock.url import shown
 
 PARTITIONS = 16
 """How many partitions each type of event has, on every broker."""
@@ -123,6 +123,17 @@ class Subscription(Protocol):
         """Wait for the next event of a partition that has none out; BrokerUnavailable if the broker is lost."""
         ...
 
+    def more(self, after: Delivery, most: int) -> "Sequence[Delivery]":
+        """Take up to `most` events of the partition of `after`, which is out, that wait behind it, in order.
+
+        Only what is at hand already; none if `after` came from another subscription, or its lease is lost.
+        """
+        ...
+
+    async def settle(self, deliveries: "Sequence[Delivery]") -> None:
+        """Acknowledge events of one partition together; if it raises what `ack` raises, some may be settled."""
+        ...
+
     async def close(self) -> None:
         """Leave the group at once; what is not settled goes to another member."""
         ...
@@ -169,6 +180,10 @@ class Broker(Protocol):
         """Return up to `limit` dead letters, of `group` or of all, by id, those behind the id `after`."""
         ...
 
+    async def count_dead_letters(self, group: str) -> int:
+        """Return how many dead letters of `group` are kept, without reading them where that can be."""
+        ...
+
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
         """Return the dead letter of that id, or None."""
         ...
@@ -212,7 +227,7 @@ def open_broker(url: str) -> Broker:
 
             return RabbitBroker(url)
     raise ValueError(
-        f"no broker for {_without_password(url)!r}; write embedded:var/broker.db, nats://localhost:4222, "
+        f"no broker for {shown(url)!r}; write embedded:var/broker.db, nats://localhost:4222, "
         "amqp://localhost:5672 or memory:"
     )
 
@@ -224,7 +239,3 @@ def in_waves(envelopes: Sequence[Envelope]) -> Iterator[list[Envelope]]:
         queues.setdefault(each.partition_key, []).append(each)
     for number in range(max(map(len, queues.values()), default=0)):
         yield [queue[number] for queue in queues.values() if number < len(queue)]
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"//[^@/]*@", "//…@", url)

@@ -3,18 +3,23 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 
 from interlock.call import Call, Cancellation, Direction, Handler, Principal, current_call
 from interlock.contract.model import Operation
+from interlock.data.batch import Part
+from interlock.data.unit import sharing
 from interlock.deadline import NEVER, Deadline
 from interlock.errors import Error, Unavailable
 from interlock.events.admission import Admission, Closed
 from interlock.events.arrival import Arrival
+from interlock.events.batch import Run, Runner
 from interlock.events.broker import PARTITIONS, Broker, BrokerUnavailable, Delivery, LeaseLost, Subscription
 from interlock.events.envelope import Envelope, to_attributes
+from interlock.events.pace import Pace
 from interlock.metadata import Metadata
 
 log = logging.getLogger("interlock")
@@ -28,7 +33,8 @@ class Consumer:
 
     `subscribed` are the operations with their composed chains; the group is the service. `failure` turns what a chain
     raised into the call's error. An event whose attempt can't be recorded (the database is down) goes back uncounted,
-    and nothing is taken for a while. Belongs to one event loop.
+    and nothing is taken for a while. Up to `batch` events of a partition that wait already share one transaction; 1
+    where there is no database, or each is to have its own. Belongs to one event loop.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class Consumer:
         *,
         failure: Callable[[Call, BaseException], Error],
         concurrency: int = PARTITIONS,
+        batch: int = 1,
     ) -> None:
         if not subscribed:
             raise ValueError("a consumer needs a subscription")
@@ -55,6 +62,9 @@ class Consumer:
         self._pauses = 0
         self._admission = Admission()
         self._failed: set[str] = set()
+        self.paces = {name: Pace(batch) for name in self._handlers}
+        """How many events share a transaction now, by their type."""
+        self._runner = Runner(self._begin, self._settle, stopping=lambda: self._loop is None, paces=self.paces)
 
     async def start(self) -> None:
         """Begin to consume; a broker that is not there yet is waited for."""
@@ -134,11 +144,18 @@ class Consumer:
                 await delivery.release()
             return
         try:
-            await self._consume(delivery)
+            await self._runner.run([delivery, *self._behind(delivery)])
         finally:
             self._admission.leave(alone=alone)
 
-    async def _consume(self, delivery: Delivery) -> None:
+    def _behind(self, delivery: Delivery) -> Sequence[Delivery]:
+        """Take along what waits behind an event, unless either may have been tried before: those run alone."""
+        most = self.paces[delivery.envelope.type].size - 1
+        if delivery.tried or most < 1 or self._subscription is None:
+            return ()
+        return self._subscription.more(delivery, most)
+
+    def _begin(self, delivery: Delivery, part: Part | None) -> Run:
         operation, handle = self._handlers[delivery.envelope.type]
         arrived = Arrival(delivery, operation.request_type)
         call = Call(
@@ -149,57 +166,75 @@ class Consumer:
             principal=Principal(subject=operation.service),
             protocol="event",
             incoming=arrived,
-            task=asyncio.current_task(),
         )
+        run = Run(arrived, call, part)
+        run.task = call.task = asyncio.create_task(self._consume(run, handle), context=Context())
+        return run
+
+    async def _consume(self, run: Run, handle: Handler) -> None:
+        call = run.call
         current_call.set(call)
+        sharing.set(run.part)
         self._calls.add(call)
-        error: Error | None = None
         try:
             await handle(call)
             if call.cancellation is not None:  # swallowed by the handler, whose work was not finished for that
-                error = self._failure(call, asyncio.CancelledError())
+                run.error = self._failure(call, asyncio.CancelledError())
         except (LeaseLost, BrokerUnavailable) as lost:
-            error = Unavailable(str(lost))
+            run.error = Unavailable(str(lost))
         except BaseException as raised:
-            error = self._failure(call, raised)
+            run.error = self._failure(call, raised)
         finally:
             self._calls.discard(call)
-            call.end(error)
-        await self._settle(call, arrived, error)
+            call.end(run.error)
 
-    async def _settle(self, call: Call, arrived: Arrival, error: Error | None) -> None:
+    async def _settle(self, runs: Sequence[Run]) -> bool:
+        """Tell the broker what became of events, in order; False if they belong to another member now."""
+        done = [run for run in runs if run.done_with]
+        if done and not await self._to_broker(done, lambda: self._acknowledge(done)):
+            return False
+        for run in runs:
+            if not run.done_with and not await self._to_broker([run], partial(self._give_back, run)):
+                return False
+        return True
+
+    async def _to_broker(self, runs: Sequence[Run], tell: Callable[[], Awaitable[None]]) -> bool:
         failures = 0
         while True:
             try:
-                await self._settle_once(call, arrived, error)
-                return
+                await tell()
+                return True
             except LeaseLost as lost:
-                self._failed.discard(arrived.delivery.envelope.id)
-                log.info("%s: %s", call.operation, lost)
-                return
+                self._failed.difference_update(run.delivery.envelope.id for run in runs)
+                log.info("%s: %s", runs[0].call.operation, lost)
+                return False
             except BrokerUnavailable as lost:
                 if self._loop is None:  # it comes again once the lease is over
-                    log.warning("event %s was not settled: %s", arrived.delivery.envelope.id, lost)
-                    return
+                    log.warning("event %s was not settled: %s", runs[0].delivery.envelope.id, lost)
+                    return False
                 failures += 1
                 await asyncio.sleep(_pause(failures))
 
-    async def _settle_once(self, call: Call, arrived: Arrival, error: Error | None) -> None:
-        delivery = arrived.delivery
-        if error is None or arrived.duplicate or arrived.buried:
-            self._pauses = 0
-            self._failed.discard(delivery.envelope.id)
-            await delivery.ack()
-        elif call.cancellation not in (None, Cancellation.DEADLINE):
-            await delivery.release()
-        elif not arrived.attempts:
+    async def _acknowledge(self, runs: Sequence[Run]) -> None:
+        self._pauses = 0
+        self._failed.difference_update(run.delivery.envelope.id for run in runs)
+        if len(runs) > 1 and self._subscription is not None:
+            await self._subscription.settle([run.delivery for run in runs])
+        else:
+            for run in runs:
+                await run.delivery.ack()
+
+    async def _give_back(self, run: Run) -> None:
+        if run.call.cancellation not in (None, Cancellation.DEADLINE):
+            await run.delivery.release()
+        elif not run.arrived.attempts:
             if not self._pauses or len(self._running) <= 1:  # those in flight when it began are one failure
                 self._pauses += 1
-            await delivery.release()
+            await run.delivery.release()
         else:
             self._pauses = 0
-            self._failed.add(delivery.envelope.id)
-            await delivery.nack(arrived.retry_in)
+            self._failed.add(run.delivery.envelope.id)
+            await run.delivery.nack(run.arrived.retry_in)
 
 
 def _pause(failures: int) -> float:

@@ -59,7 +59,7 @@ def dead_letter(broker: Broker) -> Layer:
             except (LeaseLost, BrokerUnavailable):
                 raise
             except Exception as error:
-                if (arrived.last or _is_final(error)) and not (arrived.away is not None and await arrived.away()):
+                if (arrived.last or _is_final(error)) and not (arrived.away is not None and await arrived.away(error)):
                     await _bury(broker, call, arrived, error)
                 raise
 

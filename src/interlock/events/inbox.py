@@ -1,5 +1,6 @@
 """The layer that makes an event's effect happen once: the inbox row is committed with what the handler changed."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from protobuf.wkt import Empty
@@ -7,7 +8,7 @@ from protobuf.wkt import Empty
 from interlock.call import Call, Handler, Layer, Middleware, Reply
 from interlock.contract.model import Operation
 from interlock.events.arrival import arrival
-from interlock.events.broker import LeaseLost
+from interlock.events.broker import Delivery, LeaseLost
 
 if TYPE_CHECKING:
     from interlock.data.database import Database
@@ -27,6 +28,11 @@ def inbox(database: "Database") -> Layer:
     from interlock.data import inbox as rows  # noqa: PLC0415 - with SQLAlchemy, wanted by services with a database
     from interlock.data.unit import delist, enlist  # noqa: PLC0415
 
+    async def note_all(tx: "Transaction", noted: Sequence[tuple[str, Delivery]]) -> None:
+        (consumer, last), ids = noted[-1], [each.envelope.id for _, each in noted]
+        if not await rows.note_all(tx, consumer, ids, last.lease, last.fence):
+            raise LeaseLost(f"of {len(ids)} events some were processed, or the lease {last.lease} has a later holder")
+
     def layer(operation: Operation) -> Middleware:
         consumer = operation.service
 
@@ -41,7 +47,8 @@ def inbox(database: "Database") -> Layer:
                 if not new:
                     raise _SeenBefore
 
-            token = enlist(database, note, f"{consumer}/{delivery.envelope.id}")
+            origin = f"{consumer}/{delivery.envelope.id}"
+            token = enlist(database, note, origin, together=note_all, item=(consumer, delivery))
             try:
                 return await proceed(call)
             except _SeenBefore:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from interlock.events.broker import partition_of
 from interlock.events.envelope import Envelope
 
 
@@ -19,20 +20,22 @@ class Item:
 
 
 class Lane:
-    """The open events of one partition: one out at a time, keys in order, a key that waits holds back itself only.
+    """The open events of one partition: keys in order, a key that waits holds back itself only.
+
+    One is out at a time, or several that one asked for in a row (`take`, then `more`).
 
     Items are offered with numbers that grow with the order of publishing. `scanned` is the number up to which events
     were offered or passed over; `room` bounds how many are held.
     """
 
-    __slots__ = ("_barrier", "_open", "fence", "out", "partition", "room", "scanned")
+    __slots__ = ("_barrier", "_open", "_out", "fence", "partition", "room", "scanned")
 
     def __init__(self, partition: int, fence: int, *, position: int = 0, room: int = 64) -> None:
         self.partition = partition
         self.fence = fence
         self.scanned = position
         self.room = room
-        self.out: Item | None = None
+        self._out: dict[int, Item] = {}
         self._open: dict[int, Item] = {}
         self._barrier: tuple[int, int, float] = (0, 0, 0.0)
 
@@ -41,6 +44,11 @@ class Lane:
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self._open.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is out."""
+        return not self._out
 
     @property
     def position(self) -> int:
@@ -73,18 +81,29 @@ class Lane:
 
     def take(self, now: float) -> Item | None:
         """Hand out the first event whose key is not held back; None if there is none, or one is out."""
-        if self.out is not None or self._waits(now):
+        if self._out or not self._open or self._waits(now):
             return None
+        return next(iter(self._hand_out(1, now)), None)
+
+    def more(self, most: int, now: float) -> list[Item]:
+        """Hand out up to `most` that may follow what is out, in order, to whom has that."""
+        return self._hand_out(most, now) if self._out else []
+
+    def _hand_out(self, most: int, now: float) -> list[Item]:
         held: set[str] = set()
+        found: list[Item] = []
         for item in self._open.values():
+            if len(found) >= most:
+                break
             key = item.envelope.partition_key
-            if key in held:
+            if key in held or item.number in self._out:
                 continue
             if item.due <= now:
-                self.out = item
-                return item
-            held.add(key)
-        return None
+                found.append(item)
+            else:
+                held.add(key)
+        self._out.update((item.number, item) for item in found)
+        return found
 
     def settle(self, item: Item) -> None:
         """Close an event for good."""
@@ -109,8 +128,8 @@ class Lane:
         return self._barrier[0] > 0
 
     def _in(self, item: Item) -> None:
-        if self.out is item:
-            self.out = None
+        if self._out.get(item.number) is item:
+            del self._out[item.number]
 
 
 class Lanes:
@@ -128,6 +147,10 @@ class Lanes:
                 self._turn = lane.partition
                 return lane, item
         return None
+
+    def holding(self, envelope: Envelope) -> Lane | None:
+        """Return the lane of the partition of an event, if it is held."""
+        return self.held.get(partition_of(envelope.partition_key))
 
     def next_due(self, now: float) -> float | None:
         """Return when the first event that is held back may be taken; None if none is."""

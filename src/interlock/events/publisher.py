@@ -1,6 +1,6 @@
 """Publishing: a message becomes an event, checked, stamped and bounded, and lands in the outbox or at the broker."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from protobuf import Message
 from protobuf.wkt import Empty
 
-from interlock.call import Call, Direction, Handler, Layer, Reply, compose, current_call, uuid7
+from interlock.call import Call, Direction, Handler, Layer, Reply, compose, current_call
 from interlock.contract.model import Event, Kind, Operation, Service
 from interlock.deadline import NEVER
 from interlock.errors import Error, Internal, InvalidArgument
 from interlock.events.broker import Broker
 from interlock.events.envelope import EVENT_BYTES, Envelope, EventTooLarge, bounded, to_attributes
 from interlock.metadata import Metadata
+from interlock.stamps import uuid7
 
 if TYPE_CHECKING:
     from interlock.data.transaction import Transaction
@@ -42,10 +43,6 @@ class Publication:
     async def message(self) -> Message[Any]:
         """Return the event's message."""
         return self.request
-
-    def messages(self) -> AsyncIterator[Message[Any]]:
-        """Refuse: an event is one message."""
-        raise InvalidArgument("an event is one message, not a stream")
 
 
 @dataclass(frozen=True, slots=True)

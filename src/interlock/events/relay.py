@@ -3,16 +3,17 @@
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
 
-from interlock.call import uuid7
 from interlock.data import outbox
 from interlock.data.database import Database
 from interlock.deadline import Clock, monotonic
 from interlock.errors import Error
 from interlock.events.broker import Broker, BrokerUnavailable
 from interlock.events.envelope import Envelope, MalformedEnvelope, from_attributes
+from interlock.stamps import uuid7
 
 log = logging.getLogger("interlock")
 
@@ -25,7 +26,8 @@ class Relay:
 
     Woken by the outbox's bell; it looks every `poll` seconds anyway. Rows leave the outbox once the broker has them;
     while it is away they stay. The shards of a relay that dies are taken over after `lease` seconds. Events may be sent
-    twice, never out of order within a key. Belongs to one event loop.
+    twice, never out of order within a key. `relayed` is told of each batch: the `traceparent` of its events, and the
+    seconds that the broker took. Belongs to one event loop.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Relay:
         poll: float = 1.0,
         lease: float = 10.0,
         clock: Clock = monotonic,
+        relayed: Callable[[list[str], float], None] | None = None,
     ) -> None:
         self._database = database
         self._broker = broker
@@ -44,6 +47,7 @@ class Relay:
         self._poll = poll
         self._lease = lease
         self._clock = clock
+        self._relayed = relayed
         self._owner = uuid7()
         self._shards: dict[int, int] = {}
         self._share = 0
@@ -121,6 +125,7 @@ class Relay:
         rows = await outbox.pending(self._database, self._batch, excluding=self._stuck, shards=self._shards)
         if not rows:
             return 0
+        began = self._clock()
         try:
             await self._broker.publish([_envelope(row) for row in rows])
             sent = [row.id for row in rows]
@@ -128,6 +133,8 @@ class Relay:
             raise
         except Exception:  # one of them is at fault: the others must not wait for it
             sent = await self._one_by_one(rows)
+        if self._relayed is not None:
+            self._relayed([row.attributes.get("traceparent", "") for row in rows], self._clock() - began)
         await outbox.remove(self._database, sent)
         return len(rows)
 

@@ -66,6 +66,7 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'', re.DOTALL)
 _BARE = re.compile(r"[^\s()<>=!\"',]+")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
 _OPERATORS = ("=", "!=", "<", "<=", ">", ">=", ":")
 _ANY = re.compile(r"\*(?![^\s()])")
@@ -224,8 +225,9 @@ def _encodable(text: str) -> bool:
 
 
 def _time(text: str) -> datetime | None:
+    """Return a time of RFC 3339, which says its offset; a date alone is its midnight in UTC."""
     try:
-        read = datetime.fromisoformat(text)
+        read = datetime.fromisoformat(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
         return None if read.tzinfo is None else read.astimezone(UTC)
     except (ValueError, OverflowError):
         return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 from protobuf import (
     DescFieldValueEnum,
@@ -23,6 +24,18 @@ LONGEST = 256
 """Characters of a text that are kept."""
 
 _Path: TypeAlias = tuple[tuple[Any, ...], str]
+
+
+def server(target: str) -> dict[str, Value] | None:
+    """Return the attributes of a server that is called at `target`: `host:port` or a URL; None for what is neither."""
+    try:
+        parts = urlsplit(target if "://" in target else f"//{target}")
+        host, port = parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
+    if not host or not port:
+        return None
+    return {"server.address": host, "server.port": port}
 
 
 def extractor(message_type: type[Message[Any]]) -> Extract | None:

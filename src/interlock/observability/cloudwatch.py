@@ -7,8 +7,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 from interlock.observability.series import Table
 
@@ -16,6 +16,8 @@ NAMESPACE = "ServiceIntegration"
 """The namespace that the standard names."""
 _UNITS = (("APICallSuccess", "Count"), ("APICallFailure", "Count"), ("APICallDuration", "Milliseconds"))
 _DIMENSIONS = (("Service",), ("Service", "Method", "Endpoint"))
+_Before: TypeAlias = tuple[int, int, float, list[int]]
+"""Successes, calls, seconds and calls by bucket that were told already."""
 
 
 class CloudWatch:
@@ -35,7 +37,7 @@ class CloudWatch:
         self._write = write
         self._period = period
         self._clock = clock
-        self._before: dict[tuple[str, ...], tuple[int, int, float]] = {}
+        self._before: dict[tuple[str, ...], _Before] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -58,16 +60,18 @@ class CloudWatch:
     def _lines(self) -> Iterator[str]:
         for values, series in self._requests.counted().items():
             good = sum(count for status, count in series.counts.items() if _succeeded(status))
-            total = sum(series.counts.values())
-            good_before, total_before, seconds_before = self._before.get(values, (0, 0, 0.0))
-            self._before[values] = good, total, series.sum
+            total, buckets = sum(series.counts.values()), list(series.buckets)
+            nothing: _Before = (0, 0, 0.0, [0] * len(buckets))
+            good_before, total_before, seconds_before, buckets_before = self._before.get(values, nothing)
+            self._before[values] = good, total, series.sum, buckets
             calls = total - total_before
             if calls:
                 done = good - good_before
-                mean = (series.sum - seconds_before) / calls
-                yield self._line(values, (done, calls - done, round(mean * 1000, 3)))
+                fresh = [now - then for now, then in zip(buckets, buckets_before, strict=True)]
+                duration = distribution(series.bounds, fresh, series.sum - seconds_before)
+                yield self._line(values, (done, calls - done, duration))
 
-    def _line(self, values: tuple[str, ...], numbers: tuple[int, int, float]) -> str:
+    def _line(self, values: tuple[str, ...], numbers: tuple[int, int, dict[str, Any]]) -> str:
         metrics = [{"Name": name, "Unit": unit} for name, unit in _UNITS]
         document: dict[str, Any] = {
             "_aws": {
@@ -85,6 +89,26 @@ class CloudWatch:
         while True:
             await asyncio.sleep(self._period)
             self.emit()
+
+
+def distribution(bounds: Sequence[float], counts: Sequence[int], seconds: float) -> dict[str, Any]:
+    """Return durations by bucket as milliseconds in the form from which CloudWatch can tell percentiles.
+
+    That is `Values` with their `Counts`, as the AWS exporter of the OpenTelemetry collector writes histograms: the
+    middle of each bucket, beyond the last bound that bound, at most 150. `Sum` is exact.
+    """
+    ends = [bound * 1000 for bound in bounds]
+    filled = [
+        (low, high, count) for low, high, count in zip([0.0, *ends], [*ends, ends[-1]], counts, strict=True) if count
+    ]
+    return {
+        "Values": [round((low + high) / 2, 3) for low, high, _ in filled],
+        "Counts": [count for _, _, count in filled],
+        "Max": filled[-1][1],
+        "Min": filled[0][0],
+        "Count": sum(count for _, _, count in filled),
+        "Sum": round(seconds * 1000, 3),
+    }
 
 
 def _succeeded(status: str) -> bool:

@@ -16,6 +16,8 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from interlock.url import shown
+
 log = logging.getLogger("interlock.tracing")
 
 PATH = "/v1/traces"
@@ -35,7 +37,7 @@ class OtlpExporter(SpanExporter):
     def __init__(self, endpoint: str, *, headers: Mapping[str, str] | None = None, timeout: float = 5.0) -> None:
         url = urlsplit(endpoint)
         if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"the OTLP endpoint must be a URL such as http://localhost:4318, not {endpoint!r}")
+            raise ValueError(f"the OTLP endpoint must be a URL such as http://localhost:4318, not {shown(endpoint)!r}")
         self._host, self._port = url.hostname, url.port or (443 if url.scheme == "https" else 80)
         self._tls = ssl.create_default_context() if url.scheme == "https" else None
         path = url.path.rstrip("/")
@@ -44,11 +46,17 @@ class OtlpExporter(SpanExporter):
         self._timeout = timeout
         self._closing = threading.Event()
         self._connection: http.client.HTTPConnection | None = None
-        self._lost = 0
+        self.taken = 0
+        """How many spans came here, exported or not."""
+        self.left_out = 0
+        """How many had no room before; counted by who has the queue."""
+        self._failed = self._forgiven = 0
+        self._away = False
         self._told = float("-inf")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch, again after each pause while the collector does not take it."""
+        self.taken += len(spans)
         body = encode_spans(spans).SerializeToString()
         headers = self._headers
         if len(body) >= _COMPRESSED_FROM:
@@ -63,9 +71,14 @@ class OtlpExporter(SpanExporter):
                 return SpanExportResult.SUCCESS
             if not repeatable:
                 break
-        self._lost += len(spans)
+        self._failed += len(spans)
         self._tell_trouble(trouble)
         return SpanExportResult.FAILURE
+
+    @property
+    def lost(self) -> int:
+        """How many spans were lost: those that could not be exported, and those that had no room."""
+        return self._failed + self.left_out
 
     def _post(self, body: bytes, headers: dict[str, str]) -> tuple[str, bool]:
         """Return what went wrong, empty for nothing, and whether to repeat it."""
@@ -102,16 +115,27 @@ class OtlpExporter(SpanExporter):
             self._connection = None
 
     def _tell_trouble(self, trouble: str) -> None:
-        now = time.monotonic()
+        now, self._away = time.monotonic(), True
         if now - self._told >= _SILENCE:
             self._told = now
             where = f"{self._host}:{self._port}"
-            log.warning("traces can't be exported to %s: %s; %d spans are lost so far", where, trouble, self._lost)
+            log.warning(
+                "traces can't be exported to %s: %s; %d spans are lost so far",
+                where,
+                trouble,
+                self.lost - self._forgiven,
+            )
 
     def _tell_recovery(self) -> None:
-        if self._lost:
-            log.warning("traces are exported again; %d spans were lost", self._lost)
-            self._lost, self._told = 0, float("-inf")
+        lost, now = self.lost - self._forgiven, time.monotonic()
+        if not lost or (not self._away and now - self._told < _SILENCE):
+            return
+        if self._away:
+            log.warning("traces are exported again; %d spans were lost", lost)
+        else:
+            log.warning("%d spans were lost: more come than the collector takes; a lower trace_ratio makes fewer", lost)
+        self._told = float("-inf") if self._away else now
+        self._away, self._forgiven = False, self.lost
 
     def hasten(self) -> None:
         """Try once from now on, and repeat nothing: the process ends."""

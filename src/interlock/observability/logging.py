@@ -4,22 +4,21 @@ import asyncio
 import json
 import logging
 import sys
-import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from datetime import UTC, datetime
 from functools import lru_cache
 from random import random
 from typing import Any, Literal, TextIO
 
-from interlock.call import Call, Handler, Layer, Middleware, Outcome, Reply, current_call
+from interlock.call import Call, Handler, Layer, Middleware, Outcome, Reply, TraceContext, current_call
 from interlock.contract.model import Operation
-from interlock.errors import Code
+from interlock.errors import Code, Error
 from interlock.observability.line_writer import LineWriter
-from interlock.observability.masking import mask
+from interlock.observability.masking import Masked, mask, mask_arguments
+from interlock.stamps import timestamp
 
 LogFormat = Literal["auto", "json", "pretty"]
 LEVELS = ("debug", "info", "warning", "error")
-_FAILED = frozenset((Code.UNKNOWN, Code.INTERNAL, Code.DATA_LOSS, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED))
+FAILED = frozenset((Code.UNKNOWN, Code.INTERNAL, Code.DATA_LOSS, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED))
 
 
 def configure_logging(
@@ -42,6 +41,7 @@ def configure_logging(
         add_call,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        mask_arguments,
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
@@ -50,8 +50,12 @@ def configure_logging(
     if wants_json(form, target):
         rendering: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        rendering = [structlog.dev.ConsoleRenderer(colors=_colours(target))]
+        colours = _colours(target)
+        # without the values of local variables, which may be tokens and bodies
+        failed = structlog.dev.RichTracebackFormatter("truecolor" if colours else None, show_locals=False)
+        rendering = [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=failed)]
     handler = _Queued(target) if queued else logging.StreamHandler(target)
+    handler.addFilter(Masked())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -65,6 +69,7 @@ def configure_logging(
         processors=[*shared[:1], structlog.stdlib.filter_by_level, *shared[1:],
                     structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,  # hands what is to be formatted to the processors
         cache_logger_on_first_use=False,
     )  # fmt: skip
 
@@ -84,7 +89,7 @@ class _Queued(logging.StreamHandler[Any]):
 
 def _notice(count: int) -> str:
     facts = {"level": "warning", "event": "log lines were dropped", "logger": "interlock.log", "dropped": count}
-    return json.dumps({"timestamp": _timestamp(), **facts}) + "\n"
+    return json.dumps({"timestamp": timestamp(), **facts}) + "\n"
 
 
 def write_lines(text: str) -> None:
@@ -151,6 +156,8 @@ class AccessLog:
     ) -> None:
         self.failures_only = failures_only
         """Whether calls that succeeded leave no line; may be changed at any time."""
+        self.failed: Callable[[Outcome], None] | None = None
+        """Who else is told of calls that failed by the service's fault."""
         self._successes = successes
         self._write = write or write_lines
         self._render = _json_line if json_lines else _readable_line
@@ -163,6 +170,8 @@ class AccessLog:
         """Take the line of an ended call."""
         if outcome.error is None and (self.failures_only or (self._successes < 1.0 and self._left_out(outcome))):
             return
+        if self.failed is not None and outcome.error is not None and outcome.error.code in FAILED:
+            self.failed(outcome)
         self._lines.append(self._render(outcome))
         if len(self._lines) >= self._batch:
             self.flush()
@@ -202,7 +211,7 @@ def log(access_log: AccessLog) -> Layer:
 @lru_cache(maxsize=4096)
 def _facts(endpoint: str, protocol: str, code: Code | None) -> str:
     """Return what many lines have in common; all of it comes from the contract and the code."""
-    level = "info" if code is None else "error" if code in _FAILED else "warning"
+    level = "info" if code is None else "error" if code in FAILED else "warning"
     name = "OK" if code is None else code.name
     return (
         f'"level": "{level}", "event": "call", "endpoint": {json.dumps(endpoint)}, "protocol": "{protocol}", '
@@ -210,45 +219,35 @@ def _facts(endpoint: str, protocol: str, code: Code | None) -> str:
     )
 
 
-_millisecond, _shown = 0, ""
-
-
-def _timestamp() -> str:
-    global _millisecond, _shown
-    now = time.time_ns() // 1_000_000
-    if now != _millisecond:
-        second, rest = divmod(now, 1000)
-        _millisecond, _shown = now, f"{_second(second)}.{rest:03d}Z"
-    return _shown
-
-
-@lru_cache(maxsize=2)
-def _second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
 def _json_line(outcome: Outcome) -> str:
     call, error = outcome.call, outcome.error
-    line = (
-        f'{{"timestamp": "{_timestamp()}", {_facts(call.operation.path, call.protocol, error and error.code)}, '
+    trace, principal = call.trace, call.principal
+    return (
+        f'{{"timestamp": "{timestamp()}", {_facts(call.operation.path, call.protocol, error and error.code)}, '
         f'"response_time_ms": {outcome.duration * 1000:.3f}, "request_id": "{call.request_id}"'
+        f"{'' if trace is None else _traced(trace)}"
+        f"{'' if principal is None else _named(principal.subject)}"
+        f"{'' if error is None else _failed(error)}}}\n"
     )
-    if call.trace is not None:
-        line += f', "trace_id": "{call.trace.trace_id}", "span_id": "{call.trace.span_id}"'
-    if call.principal is not None:
-        line += f', "principal": {_quoted(call.principal.subject)}'
-    if error is not None:
-        line += f', "reason": {json.dumps(error.reason)}, "error": {json.dumps(error.message)}'
-    return line + "}\n"
 
 
-_quoted = lru_cache(maxsize=4096)(json.dumps)
+def _traced(trace: TraceContext) -> str:
+    return f', "trace_id": "{trace.trace_id}", "span_id": "{trace.span_id}"'
+
+
+def _failed(error: Error) -> str:
+    return f', "reason": {json.dumps(error.reason)}, "error": {json.dumps(error.message)}'
+
+
+@lru_cache(maxsize=4096)
+def _named(subject: str) -> str:
+    return f', "principal": {json.dumps(subject)}'
 
 
 def _readable_line(outcome: Outcome) -> str:
     call, error = outcome.call, outcome.error
     line = (
-        f"{_timestamp()[11:23]} {outcome.code.name:<17} {outcome.duration * 1000:8.2f} ms  "
+        f"{timestamp()[11:23]} {outcome.code.name:<17} {outcome.duration * 1000:8.2f} ms  "
         f"{call.operation.path}  {call.protocol}  {call.request_id}"
     )
     return f"{line}  {_one_line(f'{error.reason}: {error.message}')}\n" if error is not None else line + "\n"

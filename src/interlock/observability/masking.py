@@ -1,5 +1,6 @@
 """What must not stand in a log or a trace: fields that the contract calls sensitive, and keys that name credentials."""
 
+import logging
 from collections.abc import Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
@@ -71,9 +72,32 @@ def mask(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableM
     return line
 
 
+def mask_arguments(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask what is to be formatted into a line, a processor of structlog."""
+    if arguments := line.get("positional_args"):
+        line["positional_args"] = _arguments(arguments)
+    return line
+
+
+class Masked(logging.Filter):
+    """Masks what is to be formatted into the lines of the standard library's loggers, for a handler."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every line pass."""
+        if record.args:
+            record.args = _arguments(record.args)
+        return True
+
+
+def _arguments(given: Any) -> Any:
+    return tuple(map(_within, given)) if isinstance(given, tuple) else _within(given)
+
+
 def _within(value: Any) -> Any:
     if isinstance(value, Message):
         return masked(value)
     if isinstance(value, dict):
         return {key: MASK if _is_secret(str(key)) else _within(each) for key, each in value.items()}
+    if isinstance(value, list | tuple) and any(isinstance(each, Message) for each in value):
+        return [_within(each) for each in value[:_MANY]]
     return value

@@ -9,6 +9,7 @@ from interlock.contract.model import Operation
 from interlock.observability.tracing import Tracing, tracer_of
 
 if TYPE_CHECKING:
+    from interlock.observability.bulkheads import Places
     from interlock.observability.metrics import States  # prometheus_client costs time, and clients come here too
 
 Meter: TypeAlias = Callable[[Operation], Callable[[Outcome], None] | None]
@@ -32,11 +33,14 @@ def metrics(meter: Meter) -> Layer:
     return layer
 
 
-def metrics_of_caller(target: str = "", states: "States | None" = None) -> Layer:
+def metrics_of_caller(
+    target: str = "", states: "States | None" = None, places: "Places | None" = None, *, external: bool = False
+) -> Layer:
     """Have SENT calls recorded by the app that serves the call they are made for: `Tracing.sent` of its trace.
 
     So a client need not know whose it is; its calls outside any served call are not measured. Behind `trace`. `states`
-    are those of the client's breakers, which the same app shows under `target`.
+    are those of the client's breakers and `places` those of its bulkheads, which the same app shows under `target`.
+    `external`: the calls go to a service without a contract, over plain HTTP (`Tracing.external`).
     """
     told: WeakSet[Tracing] = WeakSet()
 
@@ -49,10 +53,14 @@ def metrics_of_caller(target: str = "", states: "States | None" = None) -> Layer
             tracing = tracer_of(call.trace)
             if tracing is not known:
                 known = tracing
-                record = tracing.sent(operation) if tracing is not None and tracing.sent is not None else None
-                if tracing is not None and tracing.breakers is not None and states is not None and tracing not in told:
+                meter = tracing and (tracing.external if external else tracing.sent)
+                record = meter(operation) if meter else None
+                if tracing is not None and tracing not in told:
                     told.add(tracing)
-                    tracing.breakers(target, states)
+                    if tracing.breakers is not None and states is not None:
+                        tracing.breakers(target, states)
+                    if tracing.bulkheads is not None and places is not None:
+                        tracing.bulkheads(target, places)
             if record is not None:
                 call.on_end(record)
             return proceed(call)

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version as package_version
 from time import time
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakMethod
@@ -23,7 +24,7 @@ from interlock.contract.rest_shape import success_status
 from interlock.errors import Error
 from interlock.observability.cloudwatch import CloudWatch
 from interlock.observability.families import Family, Merge, families, merged, text
-from interlock.observability.readings import Ask, Readings
+from interlock.observability.readings import FRESH, Ask, Readings
 from interlock.observability.series import AGES, BYTES, SECONDS, Counts, Read, Reading, Series, Table
 from interlock.observability.snapshots import Snapshots
 
@@ -97,11 +98,16 @@ class Metrics:
         self._breakers: list[tuple[str, WeakMethod[States]]] = []
         self.cloudwatch: CloudWatch | None = None
         """Who writes lines for CloudWatch; started and stopped with the metrics."""
-        self.readings = Readings()
+        self.readings = Readings(shared=None if shared is None else shared.readings)
         """What is true of the whole service, and asked for at the database or the broker."""
         self.database = self.timer("service_database_duration_seconds", "Time of database statements.")
         self.publish = self.timer("service_publish_duration_seconds", "Time until an event is stored or sent.")
-        facts = {"service": service, "version": version, "python": platform.python_version()}
+        facts = {
+            "service": service,
+            "version": version,
+            "interlock": package_version("interlock"),
+            "python": platform.python_version(),
+        }
         self.registry.register(_Build({name: value for name, value in facts.items() if value}))
         ProcessCollector(registry=self.registry)
 
@@ -170,12 +176,26 @@ class Metrics:
 
         return record
 
-    def external(self, verb: str, target: str) -> Callable[[float, str], None]:
+    def external(self, verb: str, target: str) -> Callable[..., None]:
         """Return what records seconds and status of calls to a service that has no contract here.
 
         `target` is a name of your choice, not a URL of a request, so that series stay few.
         """
         return self._external.series(verb if verb in _VERBS else "OTHER", target).add
+
+    def outbound(self, operation: Operation) -> Record:
+        """Measure calls over plain HTTP, where an operation is a verb of a target: a `Meter`."""
+        add, target, retries = self.external(operation.name, operation.service), operation.service, self._retries
+        retries.add(target, by=0)
+
+        def record(outcome: Outcome) -> None:
+            call, error = outcome.call, outcome.error
+            status = str(getattr(call.request, "status", 0) or ("OK" if error is None else error.code.name))
+            add(outcome.duration, status, call.trace)
+            if call.attempts > 1:
+                retries.add(target, by=call.attempts - 1)
+
+        return record
 
     def breakers(self, target: str, states: States) -> None:
         """Show the states of a client's breakers, a method, for as long as the client lives."""
@@ -236,9 +256,14 @@ class Metrics:
         self._modes[name] = merge
         self.registry.register(Read(name, documentation, labels, read))
 
-    def reading(self, name: str, documentation: str, ask: Ask, *, labels: tuple[str, ...] = ()) -> None:
-        """Show numbers of the whole service that `ask` gives, within a second, when somebody scrapes."""
-        self.readings.add(name, documentation, ask, labels)
+    def reading(
+        self, name: str, documentation: str, ask: Ask, *, labels: tuple[str, ...] = (), fresh: float = FRESH
+    ) -> None:
+        """Show numbers of the whole service that `ask` gives, within a second, when somebody scrapes.
+
+        They are not asked for again for `fresh` seconds, whichever worker is scraped.
+        """
+        self.readings.add(name, documentation, ask, labels, fresh)
 
     def _sizes(self, name: str, documentation: str) -> Table:
         return self._add(Table((name, documentation), labels=_LABELS, bounds=BYTES))

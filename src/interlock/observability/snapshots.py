@@ -16,6 +16,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from interlock.observability.families import GROWING, Family, decode, encode, merged, to_json
+from interlock.observability.siblings import Siblings
 
 log = logging.getLogger("interlock.metrics")
 
@@ -34,6 +35,12 @@ def shared(service: str, environment: Mapping[str, str] = os.environ) -> "Snapsh
     return Snapshots(Path(directory), service, environment.get(SLOT, "0")) if directory else None
 
 
+def siblings(service: str, environment: Mapping[str, str] = os.environ) -> Siblings | None:
+    """Return what else workers of a service share; None where no parent named a directory."""
+    directory = environment.get(DIRECTORY)
+    return Siblings(Path(directory) / quote(service, safe="")) if directory else None
+
+
 class Snapshots:
     """One worker's part in a shared directory, between `open` and `close`; several services may share it."""
 
@@ -41,6 +48,11 @@ class Snapshots:
         self._directory = directory / quote(service, safe="")
         self._name = f"{quote(slot, safe='')}-{uuid4().hex}"
         self._lock: int | None = None
+
+    @property
+    def readings(self) -> Path:
+        """The file in which workers hand each other what one of them asked for."""
+        return self._directory / "asked.readings"
 
     def open(self) -> None:
         """Be there for the others, and fold in those that are gone. OSError if the directory can't be written."""

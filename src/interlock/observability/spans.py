@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import getrandbits
 from typing import Any
 
@@ -18,16 +18,19 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.sdk.version import __version__ as sdk_version
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from interlock.call import Call, Direction, Outcome, TraceContext, uuid7
+from interlock.call import Call, Direction, Outcome, TraceContext
 from interlock.contract.rest_shape import success_status
 from interlock.errors import Code, Error
 from interlock.observability.attributes import extractor
 from interlock.observability.export import OtlpExporter
 from interlock.observability.statements import summary
 from interlock.observability.tracing import Position
+from interlock.stamps import uuid7
 
+LINKS = 128
+"""Links that one span holds, as the SDK's own limit is."""
 LATE = 10
 """Spans a second, at most, of calls that failed without being sampled."""
 
@@ -65,6 +68,7 @@ class Spans:
     ) -> None:
         self._resource = Resource({**_process(), **resource})
         self._exporter = exporter
+        self._room, self._queued = queue, 0
         self._processor = BatchSpanProcessor(
             exporter,
             max_queue_size=queue,
@@ -82,7 +86,21 @@ class Spans:
             return
         if not position.sampled and not self._may_be_late(outcome):
             return
-        self._processor.on_end(self._span(outcome, position))
+        if self._has_room():
+            self._processor.on_end(self._span(outcome, position))
+
+    def _has_room(self) -> bool:
+        """Take a place in the queue, before a span is made that it would drop."""
+        if self._queued - self._exporter.taken >= self._room:
+            self._exporter.left_out += 1
+            return False
+        self._queued += 1
+        return True
+
+    @property
+    def lost(self) -> int:
+        """How many spans were lost so far."""
+        return self._exporter.lost
 
     def _may_be_late(self, outcome: Outcome) -> bool:
         """Tell whether a call that was not sampled gets a span for its failure or slowness, if that is worth one."""
@@ -101,6 +119,8 @@ class Spans:
 
     def stated(self, parent: TraceContext, seconds: float, system: str, statement: object) -> None:
         """Queue the span of a database statement below `parent` (semantic conventions, "database client spans")."""
+        if not self._has_room():
+            return
         verb, target = summary(statement)
         told = f"{verb} {target}".strip() or system
         attributes: dict[str, str] = {"db.system.name": system, "db.query.summary": told}
@@ -117,6 +137,35 @@ class Spans:
                 resource=self._resource,
                 attributes=attributes,
                 kind=SpanKind.CLIENT,
+                status=_UNSET,
+                start_time=ended - int(seconds * 1e9),
+                end_time=ended,
+                instrumentation_scope=_SCOPE,
+            )
+        )
+
+    def relayed(self, events: Sequence[TraceContext], count: int, seconds: float) -> None:
+        """Queue the span of a batch of `count` events that left the outbox, linked to those that are sampled."""
+        if not self._has_room():
+            return
+        ended = time.time_ns()
+        links = [
+            Link(SpanContext(int(each.trace_id, 16), int(each.span_id, 16), False, _SAMPLED)) for each in events[:LINKS]
+        ]
+        attributes: dict[str, str | int] = {
+            "messaging.system": "interlock",
+            "messaging.operation.name": "relay",
+            "messaging.operation.type": "send",
+            "messaging.batch.message_count": count,
+        }
+        self._processor.on_end(
+            ReadableSpan(
+                name="relay",
+                context=SpanContext(int(uuid7().replace("-", ""), 16), getrandbits(64) or 1, False, _SAMPLED),
+                resource=self._resource,
+                attributes=attributes,
+                links=links,
+                kind=SpanKind.PRODUCER,
                 status=_UNSET,
                 start_time=ended - int(seconds * 1e9),
                 end_time=ended,
@@ -201,6 +250,8 @@ def _described(call: Call, error: Error | None) -> tuple[str, dict[str, str | in
         name = _messaging(call, error, attributes)
     elif call.protocol == "rest":
         name = _http(call, error, attributes)
+    elif call.protocol == "http":
+        name = _external(call, error, attributes)
     else:
         name = _rpc(call, error, attributes)
     if (principal := call.principal) is not None:
@@ -233,12 +284,23 @@ def _http(call: Call, error: Error | None, attributes: dict[str, str | int | flo
     attributes["http.request.method"] = verb
     attributes["http.route"] = route
     attributes["interlock.operation"] = call.operation.path
+    if call.peer.scheme:
+        attributes["url.scheme"] = call.peer.scheme
     if error is not None:
         attributes["http.response.status_code"] = error.http_status
         attributes["error.type"] = str(error.http_status) if error.http_status >= 500 else error.code.name
     elif binding is not None:
         attributes["http.response.status_code"] = success_status(call.operation, binding)
     return f"{verb} {route}"
+
+
+def _external(call: Call, error: Error | None, attributes: dict[str, str | int | float | bool]) -> str:
+    name, own = call.request.span()
+    attributes.update(own)
+    if error is not None:
+        status = own.get("http.response.status_code")
+        attributes["error.type"] = error.code.name if status is None else str(status)
+    return str(name)
 
 
 def _messaging(call: Call, error: Error | None, attributes: dict[str, str | int | float | bool]) -> str:
@@ -248,6 +310,8 @@ def _messaging(call: Call, error: Error | None, attributes: dict[str, str | int 
     attributes["messaging.operation.name"] = verb
     attributes["messaging.operation.type"] = kind
     attributes["messaging.destination.name"] = destination
+    if call.direction is Direction.CONSUMED:
+        attributes["messaging.consumer.group.name"] = call.operation.service
     if (message_id := call.metadata.get("ce-id")) is not None:
         attributes["messaging.message.id"] = message_id
     if error is not None:

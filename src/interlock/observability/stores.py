@@ -19,6 +19,10 @@ class Lagging(Protocol):
         """Return how many events wait for `group`."""
         ...
 
+    async def count_dead_letters(self, group: str) -> int:
+        """Return how many dead letters of `group` are kept."""
+        ...
+
 
 def observe_database(database: "Database", metrics: "Metrics", tracing: "Tracing") -> None:
     """Have each statement timed, in sampled calls as a span too, and the pools shown; before the database starts."""
@@ -73,9 +77,14 @@ def observe_outbox(database: "Database", metrics: "Metrics") -> None:
 
 
 def observe_lag(broker: Lagging, groups: Mapping[str, Sequence[str]], metrics: "Metrics") -> None:
-    """Show how many events wait for each group, given with the types it consumes."""
+    """Show how many events wait for each group, given with the types it consumes, and how many it gave up."""
 
     async def lag() -> dict[tuple[str, ...], float]:
         return {(group,): await broker.lag(group, types) for group, types in groups.items()}
 
+    async def kept() -> dict[tuple[str, ...], float]:
+        return {(group,): await broker.count_dead_letters(group) for group in groups}
+
+    text = "Events that were given up and wait for an operator, by service."
+    metrics.reading("service_dead_letters_kept", text, kept, labels=("group",), fresh=30.0)
     metrics.reading("service_event_lag", "Events that wait for a consumer, by its service.", lag, labels=("group",))

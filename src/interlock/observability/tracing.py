@@ -7,16 +7,17 @@ through a bounded queue to a collector over OTLP/HTTP (`export.py`); no call eve
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import getrandbits
 from typing import TYPE_CHECKING, TypeAlias
 
 from interlock.call import Call, Direction, Handler, Layer, Middleware, Reply, TraceContext, current_call
 from interlock.contract.model import Operation
 from interlock.metadata import Metadata
-from interlock.observability.attributes import Extract, extractor
+from interlock.observability.attributes import Extract, extractor, server
 
 if TYPE_CHECKING:
+    from interlock.observability.bulkheads import Places
     from interlock.observability.measure import Meter
     from interlock.observability.metrics import States
     from interlock.observability.spans import Spans
@@ -86,8 +87,8 @@ class Tracing:
     call, so that nobody can have every call recorded). `headers` go with each export and may hold credentials. At most
     `queue` spans wait for the collector, more are dropped. `sent` measures the calls that are made while one of ours
     is served. A call of `slow` seconds or more (0: never) is recorded though it was not sampled, as those are that
-    failed by the service's fault; a few each second. `breakers` shows the circuits of the clients (see
-    `metrics_of_caller`). Belongs to one event loop.
+    failed by the service's fault; a few each second. `external` measures those to services without a
+    contract. `breakers` and `bulkheads` show those of the clients (see `metrics_of_caller`). Belongs to one event loop.
     """
 
     def __init__(
@@ -103,7 +104,9 @@ class Tracing:
         queue: int = 2048,
         delay: float = 1.0,
         sent: "Meter | None" = None,
+        external: "Meter | None" = None,
         breakers: "Callable[[str, States], None] | None" = None,
+        bulkheads: "Callable[[str, Places], None] | None" = None,
         slow: float = 0.0,
     ) -> None:
         if not 0.0 <= ratio <= 1.0:
@@ -112,7 +115,9 @@ class Tracing:
         self.endpoint = endpoint or None
         self.ratio = ratio
         self.sent = sent
+        self.external = external
         self.breakers = breakers
+        self.bulkheads = bulkheads
         self._slow = slow
         self._least = round((1.0 - ratio) * (1 << 56))  # consistent with other samplers by trace id: the high end is in
         self._heeds_callers = heeds_callers
@@ -177,13 +182,14 @@ class Tracing:
         if position.sampled and self._spans is not None:
             call.on_end(self._spans.ended)
 
-    def tries(self, call: Call, parent: TraceContext) -> None:
-        """Begin a child of a sampled call for one of its attempts."""
+    def tries(self, call: Call, parent: TraceContext, facts: dict[str, str | int | float | bool] | None = None) -> None:
+        """Begin a child of a sampled call for one of its attempts, whose span tells these facts too."""
         if self._spans is not None:
             if call.attempts > 1 and isinstance(parent, Position):
                 parent.note("retry", **{"interlock.attempt": call.attempts})
             position = call.trace = child(parent, self)
             position.attempt = True
+            position.facts = facts
             hand_on(position, call.metadata)
             call.on_end(self._spans.ended)
 
@@ -191,6 +197,18 @@ class Tracing:
         """Record a database statement of a sampled call, which took `seconds` until now."""
         if self._spans is not None:
             self._spans.stated(parent, seconds, system, statement)
+
+    @property
+    def lost(self) -> int:
+        """How many spans were lost since the start, because the collector was away or too slow."""
+        return 0 if self._spans is None else self._spans.lost
+
+    def relayed(self, traceparents: Sequence[str], seconds: float) -> None:
+        """Record that events left the outbox together, which took `seconds` until now, where any of them is sampled."""
+        if self._spans is not None:
+            found = [position for each in traceparents if each.endswith("1") and (position := parse(each.encode()))]
+            if found:
+                self._spans.relayed(found, len(traceparents), seconds)
 
     def _root(self) -> Position:
         bits = getrandbits(192)
@@ -250,8 +268,12 @@ async def _told(call: Call, proceed: Handler, extract: Extract) -> Reply:
     return reply
 
 
-def attempt(tracing: Tracing | None = None) -> Layer:
-    """Record each attempt of a sampled SENT call as a span of its own, so that retries show; behind `retry`."""
+def attempt(tracing: Tracing | None = None, target: str = "") -> Layer:
+    """Record each attempt of a sampled SENT call as a span of its own, so that retries show; behind `retry`.
+
+    `target` is where it goes, `host:port` or a URL.
+    """
+    place = server(target)
 
     def layer(_operation: Operation) -> Middleware:
         def follow(call: Call, proceed: Handler) -> Awaitable[Reply]:
@@ -259,7 +281,7 @@ def attempt(tracing: Tracing | None = None) -> Layer:
             if position is not None and position.sampled:
                 owner = tracing or tracer_of(position)
                 if owner is not None:
-                    owner.tries(call, position)
+                    owner.tries(call, position, place)
             return proceed(call)
 
         return follow

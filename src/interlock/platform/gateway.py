@@ -34,7 +34,10 @@ def gateway(*clients: Client, settings: "Settings", **options: Any) -> App:
 
 
 def mount(client: Client) -> Mounted:
-    """Return the EXTERNAL operations of a client's service, each handled by a call of it."""
+    """Return the EXTERNAL operations of a client's service, each handled by a call of it.
+
+    The service's events are left out: they travel between the platform's services alone, and nobody outside is told.
+    """
     stub = client.service
     contract = stub.image.contract
     service = contract.service(stub.name)
@@ -45,7 +48,8 @@ def mount(client: Client) -> Mounted:
     if not operations:
         raise ValueError(f"{service.name} has no EXTERNAL operation: nothing of it can be reached through a gateway")
     handlers = {each.path: _forward(client, rpcs[each.path], each) for each in operations}
-    return Mounted(service=replace(service, operations=operations), contract=contract, handlers=handlers)
+    outside = replace(service, operations=operations, publishes=(), subscribes=())
+    return Mounted(service=outside, contract=contract, handlers=handlers)
 
 
 def _forward(client: Client, rpc: Rpc[Any, Any], operation: Operation) -> Handler:

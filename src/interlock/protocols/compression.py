@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from interlock.errors import InvalidArgument, TooLarge
+from interlock.errors import InvalidArgument, TooLarge, Unimplemented
 
 if TYPE_CHECKING:
     from zstandard import ZstdDecompressor
@@ -122,6 +122,14 @@ KNOWN = _installed()
 """What this process can do, best first, by name."""
 NAMES = b", ".join(KNOWN)
 """Their names, as a header lists them."""
+
+
+def compression_of(encoding: bytes, header: str) -> Compression:
+    """Return the compression of that name; UNIMPLEMENTED names those there are."""
+    found = KNOWN.get(encoding)
+    if found is None:
+        raise Unimplemented(f"{header} must be identity or one of {NAMES.decode()}")
+    return found
 
 
 @lru_cache(512)

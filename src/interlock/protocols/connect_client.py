@@ -1,142 +1,21 @@
-"""Connect called over HTTP (connectrpc.com/docs/protocol): what a client is, and how its calls are bounded.
+"""Connect called over HTTP (connectrpc.com/docs/protocol). A failed call raises the typed error with its details."""
 
-A failed call raises the typed error with its details.
-"""
-
-import asyncio
-from collections.abc import Awaitable
-from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-import httpx2
-
-from interlock.call import Call, Handler
+from interlock.call import Handler
 from interlock.contract.model import Kind, Operation
-from interlock.deadline import NEVER, monotonic
-from interlock.errors import Cancelled, DeadlineExceeded
-from interlock.protocols.client_tls import Tls
 from interlock.protocols.connect_client_streams import StreamCalls
 from interlock.protocols.connect_client_unary import UnaryCalls
-from interlock.protocols.connect_exchange import received
-from interlock.protocols.http_pool import Host, Pool, Pools, load_engine, shared_pools
+from interlock.protocols.connect_host import ConnectHost, ConnectOptions
 
-if TYPE_CHECKING:
-    from interlock.protocols.http2_duplex import Duplex
-
-T = TypeVar("T")
-
-_HAS_HTTP2 = find_spec("h2") is not None
+__all__ = ["ConnectOptions", "ConnectTransport"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectOptions:
-    """How a client speaks Connect.
-
-    `codec`: how messages are encoded. `use_get`: SAFE unary operations go as GET, which caches between may answer,
-    where the URL stays under 8 KiB. `compress_above`: messages of more bytes are sent as gzip; None: none is.
-    """
-
-    codec: Literal["proto", "json"] = "proto"
-    use_get: bool = False
-    compress_above: int | None = 32 * 1024
-
-
-class ConnectTransport:
-    """Transport to `url` (`http://host:port`, `https://host/prefix`), over connections that are shared by its host.
-
-    `max_bytes` bounds a message both ways, decompressed. Belongs to the event loop of its first call.
-    """
+class ConnectTransport(ConnectHost):
+    """Transport to a host, see `ConnectHost`, over connections that are shared by all clients of it."""
 
     protocol = "connect"
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        tls: Tls | None = None,
-        options: ConnectOptions | None = None,
-        max_bytes: int = 4 * 1024 * 1024,
-        pools: Pools | None = None,
-    ) -> None:
-        try:
-            self._base = httpx2.URL(url.rstrip("/"))
-        except (httpx2.InvalidURL, TypeError) as wrong:
-            raise ValueError(f"{url!r} is no URL: {wrong}") from wrong
-        base = self._base
-        if base.scheme not in ("http", "https") or not base.host or base.query or base.fragment or base.userinfo:
-            raise ValueError(f"{url!r} is no target; write http://host:port or https://host, a path may follow")
-        if tls is not None and base.scheme == "http":
-            raise ValueError(f"{url!r} has no TLS; write https://, or leave `tls` out")
-        load_engine()
-        self.options = options or ConnectOptions()
-        self.max_bytes = max_bytes
-        self._host = Host(base.scheme, base.host, base.port, tls or (Tls() if base.scheme == "https" else None))
-        self._pools = pools
-        self._pool: Pool | None = None
-        self._duplex: Duplex | None = None
-        self.is_http1 = not _HAS_HTTP2
-        self._waiting: set[asyncio.Task[Any]] = set()
-        self._closed = 0
-
-    def pool(self) -> Pool:
-        """Return the connections, joined by the first call."""
-        if self._pool is None:
-            self._pool = (self._pools or shared_pools()).join(self._host)
-        return self._pool
-
-    def duplex(self) -> "Duplex | None":
-        """Return the HTTP/2 connections of streams both ways; None where the server, or we, have only HTTP/1.1."""
-        if self.is_http1:
-            return None
-        if self._duplex is None:
-            from interlock.protocols.http2_duplex import Duplex  # noqa: PLC0415 - h2 is an extra
-
-            self._duplex = Duplex(self._host, (self._pools or shared_pools()).limits)
-        return self._duplex
-
-    def url(self, operation: Operation) -> httpx2.URL:
-        """Return where calls of `operation` go."""
-        return self._base.copy_with(path=self._base.path.rstrip("/") + operation.path)
-
-    async def close(self) -> None:
-        """Close the connections, unless other clients of the host use them; calls in flight are cancelled."""
-        pool, self._pool = self._pool, None
-        duplex, self._duplex = self._duplex, None
-        if pool is None and duplex is None:
-            return
-        self._closed += 1
-        for task in self._waiting:
-            task.cancel()
-        if duplex is not None:
-            await duplex.close()
-        if pool is not None:
-            await pool._pools.leave(pool)
 
     def handler(self, operation: Operation) -> Handler:
         """Return the handler that sends calls of `operation`."""
         if operation.kind is Kind.UNARY:
             return UnaryCalls(self, operation).send
         return StreamCalls(self, operation).send
-
-    async def within(self, call: Call, work: Awaitable[T]) -> T:
-        """Wait for a step of a call until its deadline; DeadlineExceeded then, Cancelled when this is closed."""
-        task, closed = asyncio.current_task(), self._closed
-        assert task is not None  # noqa: S101 - a coroutine of asyncio runs in a task
-        at = call.deadline.at
-        self._waiting.add(task)
-        try:
-            if at == NEVER.at:
-                return await work
-            async with asyncio.timeout(max(0.0, at - monotonic())) as limit:
-                return await work
-        except TimeoutError:
-            if at == NEVER.at or not limit.expired():
-                raise
-            raise received(DeadlineExceeded("the deadline passed before the answer was there")) from None
-        except asyncio.CancelledError:
-            if self._closed == closed or task.uncancel():
-                raise
-            raise received(Cancelled("the client was closed")) from None
-        finally:
-            self._waiting.discard(task)

@@ -2,17 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING
 
 import httpx2
 
 from interlock.call import Call
+from interlock.protocols.connect_host import ConnectHost
+from interlock.protocols.http2_connection import Fields, Stream
 from interlock.protocols.http2_duplex import Duplex
-from interlock.protocols.http2_stream import Fields, Stream
 from interlock.protocols.serving import closing
-
-if TYPE_CHECKING:
-    from interlock.protocols.connect_client import ConnectTransport
 
 
 class _Body(httpx2.AsyncByteStream):
@@ -26,13 +23,13 @@ class _Body(httpx2.AsyncByteStream):
 
 
 async def talk(
-    transport: "ConnectTransport", duplex: Duplex, call: Call, fields: Fields, requests: AsyncGenerator[bytes, None]
+    host: ConnectHost, duplex: Duplex, call: Call, fields: Fields, requests: AsyncGenerator[bytes, None]
 ) -> tuple[httpx2.Response, Callable[[], Awaitable[object]]]:
     """Begin to send the requests; return the reply's head once it is there, and what must be called at the end.
 
     NotHttp2 where the server has only HTTP/1.1: then no request was taken.
     """
-    stream = await transport.within(call, duplex.open(fields))
+    stream = await host.within(call, duplex.open(fields))
     sending = asyncio.create_task(_send(stream, requests))
 
     async def close() -> None:
@@ -41,7 +38,7 @@ async def talk(
         await asyncio.wait((sending,))
 
     try:
-        status, headers = await transport.within(call, stream.head())
+        status, headers = await host.within(call, stream.head())
     except BaseException:
         await close()
         raise

@@ -7,15 +7,16 @@ read (half-duplex).
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx2
 from protobuf import Message
 
 from interlock.call import Call, Reply
 from interlock.contract.model import Kind, Operation
-from interlock.errors import DeadlineExceeded, Error, Unimplemented
+from interlock.errors import UNPROCESSED, DeadlineExceeded, Error
 from interlock.metadata import Metadata
+from interlock.protocols.client_streams import Requests, only, received
 from interlock.protocols.compression import NAMES, gzipped
 from interlock.protocols.connect_envelopes import Envelopes
 from interlock.protocols.connect_exchange import (
@@ -25,11 +26,11 @@ from interlock.protocols.connect_exchange import (
     give,
     head_of,
     noted,
-    received,
     sent,
     timeouts,
     wrong_type,
 )
+from interlock.protocols.connect_host import ConnectHost
 from interlock.protocols.connect_reply import (
     compression_of,
     decompressed,
@@ -41,20 +42,16 @@ from interlock.protocols.connect_reply import (
 )
 from interlock.protocols.grpc_wire import frame
 from interlock.protocols.http_pool import Pool
-from interlock.protocols.serving import closing
-
-if TYPE_CHECKING:
-    from interlock.protocols.connect_client import ConnectTransport
 
 
 class StreamCalls:
     """A stream of requests, of replies, or both, in envelopes."""
 
-    def __init__(self, transport: "ConnectTransport", operation: Operation) -> None:
-        self._transport = transport
+    def __init__(self, host: ConnectHost, operation: Operation) -> None:
+        self._host = host
         self._operation = operation
-        self._codec = ClientCodec(transport, operation)
-        self._url = transport.url(operation)
+        self._codec = ClientCodec(host, operation)
+        self._url = host.url(operation)
         self._type = f"application/connect+{self._codec.name}"
         self._fixed = [
             (b"content-type", self._type.encode()),
@@ -66,23 +63,14 @@ class StreamCalls:
         """Send a call: the handler of the operation."""
         if self._operation.kind.server_streams:
             return self._replies(call)
-        reply: Message[Any] | None = None
-        replies = self._replies(call)
-        async with closing(replies):
-            async for message in replies:
-                if reply is not None:
-                    raise received(Unimplemented("the reply holds more than one message"))
-                reply = message
-        if reply is None:
-            raise received(Unimplemented("the reply holds no message"))
-        return reply
+        return await only(self._replies(call))
 
     async def _replies(self, call: Call) -> AsyncGenerator[Message[Any], None]:
-        requests = _Requests(call.request, self._frame) if self._operation.kind.client_streams else None
+        requests = Requests(call.request, self._frame) if self._operation.kind.client_streams else None
         try:
             response, close = await self._begin(call, requests)
         except BaseException as raised:
-            raise (requests.cause(raised) if requests is not None else raised) from raised.__cause__
+            raise _cause(requests, raised) from raised.__cause__
         try:
             async for message in self._read(call, response):
                 yield message
@@ -95,21 +83,21 @@ class StreamCalls:
             await close()
 
     async def _begin(
-        self, call: Call, requests: "_Requests | None"
+        self, call: Call, requests: Requests | None
     ) -> tuple[httpx2.Response, Callable[[], Awaitable[object]]]:
         """Return the reply's head, and what must be called when all was read."""
-        transport = self._transport
-        duplex = transport.duplex() if self._operation.kind is Kind.BIDI_STREAM else None
+        host = self._host
+        duplex = host.duplex() if self._operation.kind is Kind.BIDI_STREAM else None
         if duplex is not None and requests is not None:
             from interlock.protocols.connect_client_duplex import talk  # noqa: PLC0415 - h2 is an extra
-            from interlock.protocols.http2_duplex import NotHttp2  # noqa: PLC0415
+            from interlock.protocols.http2_connection import NotHttp2  # noqa: PLC0415
 
             try:
-                return await talk(transport, duplex, call, self._duplex_fields(call), requests.forward())
+                return await talk(host, duplex, call, self._duplex_fields(call), requests.forward())
             except NotHttp2:
-                transport.is_http1 = True
-        pool = transport.pool()
-        response = await sent(transport, pool, call, self._request(call, pool, requests))
+                host.is_http1 = True
+        pool = host.pool()
+        response = await sent(host, pool, call, self._request(call, pool, requests))
         return response, partial(close_response, response, pool)
 
     def _duplex_fields(self, call: Call) -> list[tuple[bytes, bytes]]:
@@ -125,21 +113,19 @@ class StreamCalls:
     def _stream_fields(self, call: Call) -> list[tuple[bytes, bytes]]:
         # a stream's encoding is said ahead of its messages, so one that may compress a message always says it
         fields = [*head_of(call), *self._fixed]
-        if self._transport.options.compress_above is not None:
+        if self._host.options.compress_above is not None:
             fields.append((b"connect-content-encoding", b"gzip"))
         return fields
 
-    def _request(self, call: Call, pool: Pool, requests: "_Requests | None") -> httpx2.Request:
+    def _request(self, call: Call, pool: Pool, requests: Requests | None) -> httpx2.Request:
         if requests is not None:
             fields = self._stream_fields(call)
             content: Any = requests.forward()
         else:
             fields = [*head_of(call), *self._fixed]
-            data = self._codec.encode(call.request)
-            compressed = self._codec.compresses(data)
-            if compressed:
+            content = self._frame(call.request)
+            if content[0]:  # its flag: compressed
                 fields.append((b"connect-content-encoding", b"gzip"))
-            content = frame(gzipped(data) if compressed else data, compressed=compressed)
         return httpx2.Request("POST", self._url, headers=fields, content=content, extensions=timeouts(pool))
 
     def _frame(self, message: Message[Any]) -> bytes:
@@ -148,7 +134,7 @@ class StreamCalls:
         return frame(gzipped(data) if compressed else data, compressed=compressed)
 
     async def _read(self, call: Call, response: httpx2.Response) -> AsyncIterator[Message[Any]]:
-        within, limit = self._transport.within, self._transport.max_bytes
+        within, limit = self._host.within, self._host.max_bytes
         parts: AsyncIterator[bytes] = aiter(response.stream)  # type: ignore[arg-type]  # an asynchronous transport's
         if response.status_code != 200:
             body = await within(call, _beginning(parts, limit))
@@ -167,6 +153,7 @@ class StreamCalls:
         if error is not None:
             error.metadata = (*head.items(), *tail.items())
             error.final = tail.get("grpc-retry-pushback-ms") == "-1"
+            error.unsent = UNPROCESSED in error.metadata
             raise received(error)
 
 
@@ -187,35 +174,17 @@ async def _beginning(parts: AsyncIterator[bytes], limit: int) -> bytes:
     return body
 
 
-class _Requests:
-    """The caller's stream of requests as a body; remembers what it raised, for that is what the caller should see."""
-
-    def __init__(self, requests: AsyncIterator[Message[Any]], frame: Callable[[Message[Any]], bytes]) -> None:
-        self._requests = requests
-        self._frame = frame
-        self.raised: Exception | None = None
-        self._over = False
-
-    async def forward(self) -> AsyncGenerator[bytes, None]:
-        """Yield the requests as they go out."""
-        try:
-            async with closing(self._requests):
-                async for request in self._requests:
-                    yield self._frame(request)
-            self._over = True
-        except Exception as broken:
-            self.raised = broken
-            raise
-
-    def cause(self, raised: BaseException) -> BaseException:
-        """Return what the caller should see for what was raised."""
-        if self.raised is not None:
-            return self.raised
-        if isinstance(raised, DeadlineExceeded) and not self._over:
-            return received(
-                DeadlineExceeded(
-                    "the deadline passed while requests were still being sent; over HTTP/1.1 replies are read only "
-                    "after the last request (full duplex needs HTTP/2, and interlock[http2] here)"
-                )
-            )
+def _cause(requests: Requests | None, raised: BaseException) -> BaseException:
+    """Return what the caller should see for what was raised before there was a reply."""
+    if requests is None:
         return raised
+    if requests.raised is not None:
+        return requests.raised
+    if isinstance(raised, DeadlineExceeded) and not requests.over:
+        return received(
+            DeadlineExceeded(
+                "the deadline passed while requests were still being sent; over HTTP/1.1 replies are read only "
+                "after the last request (full duplex needs HTTP/2, and interlock[http2] here)"
+            )
+        )
+    return raised

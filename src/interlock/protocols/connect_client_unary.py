@@ -1,7 +1,7 @@
 """Unary calls of a Connect client: POST, or GET where repeating does nothing."""
 
 from base64 import urlsafe_b64encode
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
@@ -11,6 +11,7 @@ from interlock.call import Call, Reply
 from interlock.contract.gen.interlock.v1.options_pb import Idempotency
 from interlock.contract.model import Operation
 from interlock.errors import Error, TooLarge
+from interlock.protocols.client_streams import received
 from interlock.protocols.compression import NAMES, gzipped
 from interlock.protocols.connect_exchange import (
     ClientCodec,
@@ -19,16 +20,13 @@ from interlock.protocols.connect_exchange import (
     give,
     head_of,
     noted,
-    received,
     sent,
     timeouts,
     wrong_type,
 )
+from interlock.protocols.connect_host import ConnectHost
 from interlock.protocols.connect_reply import compression_of, decompressed, media_type, metadata_of, unary_error
 from interlock.protocols.http_pool import Pool
-
-if TYPE_CHECKING:
-    from interlock.protocols.connect_client import ConnectTransport
 
 _LONGEST_URL = 8 * 1024
 
@@ -36,12 +34,12 @@ _LONGEST_URL = 8 * 1024
 class UnaryCalls:
     """One request and one reply, each a whole HTTP body."""
 
-    def __init__(self, transport: "ConnectTransport", operation: Operation) -> None:
-        self._transport = transport
-        self._codec = ClientCodec(transport, operation)
-        self._url = transport.url(operation)
+    def __init__(self, host: ConnectHost, operation: Operation) -> None:
+        self._host = host
+        self._codec = ClientCodec(host, operation)
+        self._url = host.url(operation)
         self._type = f"application/{self._codec.name}"
-        self._gets = transport.options.use_get and operation.idempotency is Idempotency.SAFE
+        self._gets = host.options.use_get and operation.idempotency is Idempotency.SAFE
         self._fixed = [(b"content-type", self._type.encode()), (b"connect-protocol-version", b"1")]
 
     async def send(self, call: Call) -> Reply:
@@ -54,11 +52,11 @@ class UnaryCalls:
         return self._read(call, response, body)
 
     async def _exchange(self, call: Call) -> tuple[httpx2.Response, bytes]:
-        transport = self._transport
-        pool = transport.pool()
-        response = await sent(transport, pool, call, self._request(call, pool))
+        host = self._host
+        pool = host.pool()
+        response = await sent(host, pool, call, self._request(call, pool))
         try:
-            body = await transport.within(call, self._body(response))
+            body = await host.within(call, self._body(response))
         except httpx2.HTTPError as failed:
             raise failure_of(failed) from failed
         except Error as error:
@@ -88,7 +86,7 @@ class UnaryCalls:
 
     async def _body(self, response: httpx2.Response) -> bytes:
         parts: list[bytes] = []
-        size, limit = 0, self._transport.max_bytes
+        size, limit = 0, self._host.max_bytes
         async for part in response.stream:  # type: ignore[union-attr]  # the stream of an asynchronous transport
             size += len(part)
             if size > limit:

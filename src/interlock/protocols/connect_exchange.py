@@ -1,7 +1,7 @@
 """What a Connect client's calls share: the head of a request, its sending, and what can go wrong with either."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx2
 from protobuf import Message
@@ -9,33 +9,26 @@ from protobuf import Message
 from interlock.call import Call
 from interlock.contract.model import Operation
 from interlock.deadline import NEVER, monotonic
-from interlock.errors import DeadlineExceeded, Error, Internal, TooLarge, Unavailable, Unknown
+from interlock.errors import UNPROCESSED, DeadlineExceeded, Error, Internal, TooLarge, Unavailable, Unknown
 from interlock.metadata import Metadata
+from interlock.protocols.client_streams import received
+from interlock.protocols.connect_host import ConnectHost
 from interlock.protocols.connect_reply import MAX_JSON_DEPTH, media_type, metadata_of
 from interlock.protocols.http_pool import Pool
 from interlock.protocols.json_codec import depth_exceeds, registry_of
-
-if TYPE_CHECKING:
-    from interlock.protocols.connect_client import ConnectTransport
 
 _LONGEST_TIMEOUT = 9_999_999_999  # ten digits of milliseconds
 _OURS = (b"connect-", b"content-encoding", b"accept-encoding")
 
 
-def received(error: Error) -> Error:
-    """Mark an error as a neighbour's, so that it is not taken for the mistake of our own caller."""
-    error.received = True
-    return error
-
-
 class ClientCodec:
     """The bytes of an operation's messages, bounded both ways."""
 
-    def __init__(self, transport: "ConnectTransport", operation: Operation) -> None:
-        self.name = transport.options.codec
+    def __init__(self, host: ConnectHost, operation: Operation) -> None:
+        self.name = host.options.codec
         self._json = self.name == "json"
-        self._limit = transport.max_bytes
-        self._above = transport.options.compress_above
+        self._limit = host.max_bytes
+        self._above = host.options.compress_above
         self._reply_type = operation.reply_type
         self._registries = (registry_of(operation.request_type), registry_of(operation.reply_type))
 
@@ -78,10 +71,10 @@ def head_of(call: Call) -> list[tuple[bytes, bytes]]:
     return fields
 
 
-async def sent(transport: "ConnectTransport", pool: Pool, call: Call, request: httpx2.Request) -> httpx2.Response:
+async def sent(host: ConnectHost, pool: Pool, call: Call, request: httpx2.Request) -> httpx2.Response:
     """Send a request and return the head of its response; what the engine raises becomes an error of ours."""
     try:
-        return await transport.within(call, pool.send(request))
+        return await host.within(call, pool.send(request))
     except httpx2.HTTPError as failed:
         raise failure_of(failed) from failed
 
@@ -123,6 +116,7 @@ def noted(error: Error, call: Call, response: httpx2.Response, trailers: Metadat
     error.metadata = (*error.metadata, *head.items(), *tail.items())
     pushback = headers.get("grpc-retry-pushback-ms", headers.get("trailer-grpc-retry-pushback-ms"))
     error.final = pushback == "-1"
+    error.unsent = UNPROCESSED in error.metadata
     give(call, head, tail)
     return received(error)
 

@@ -10,12 +10,11 @@ from protobuf import Message
 
 from interlock.call import Call
 from interlock.errors import Error
-from interlock.protocols.compression import NAMES, Compression, accepted
+from interlock.protocols.compression import NAMES, Compression, accepted, compression_of
 from interlock.protocols.connect_codec import Codec
 from interlock.protocols.connect_error import error_json, error_metadata, to_bytes
 from interlock.protocols.connect_head import check_version, timeout_of
 from interlock.protocols.framed import FramedExchange, FramedIncoming
-from interlock.protocols.grpc_server import compression_of
 from interlock.protocols.serving import Endpoint, Limits, Receive, Scope, Send, deadline_within
 
 _END = b"\x02"

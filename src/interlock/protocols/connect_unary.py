@@ -2,7 +2,6 @@
 
 import re
 from base64 import urlsafe_b64decode
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -10,11 +9,10 @@ from protobuf import Message
 
 from interlock.call import Call
 from interlock.errors import Error, InvalidArgument, TooLarge
-from interlock.protocols.compression import NAMES, THRESHOLD, Compression, accepted
+from interlock.protocols.compression import NAMES, THRESHOLD, Compression, accepted, compression_of
 from interlock.protocols.connect_codec import CODECS, Codec
 from interlock.protocols.connect_error import error_response
 from interlock.protocols.connect_head import check_version, timeout_of
-from interlock.protocols.grpc_server import compression_of
 from interlock.protocols.serving import Endpoint, Limits, Receive, Scope, Send, deadline_within, left
 
 Pairs = list[tuple[bytes, bytes]]
@@ -90,10 +88,6 @@ class ConnectUnary:
             self.compression = None
         self.body = self.compression.compress(data) if self.compression is not None else data
 
-    async def stream(self, messages: AsyncIterator[Message[Any]]) -> None:
-        """Never called: a stream has envelopes."""
-        raise NotImplementedError
-
     async def send_end(self, error: Error | None) -> None:
         """Send the whole reply, or the error."""
         call = self.call
@@ -140,10 +134,6 @@ class _Query:
             data = self._compression.inflate(data, limit)
         self._call.request_bytes = len(data)
         return self._codec.decode(self._type, data, self._limits.json_depth)
-
-    def messages(self) -> AsyncIterator[Message[Any]]:
-        """Never called: a unary call has one request."""
-        raise NotImplementedError
 
 
 class _Body(_Query):

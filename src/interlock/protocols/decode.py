@@ -1,15 +1,15 @@
 """The layers that read and check the request, behind those that decide on the head alone."""
 
 import json
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
 
 from protobuf import DescField, DescFieldValueList, DescFieldValueMap, DescFieldValueMessage, DescMessage, Message
 from protobuf.wkt.google.protobuf.field_mask_pb import FieldMask
 from protovalidate import CompilationError, Validator, Violation
 from protovalidate._gen.buf.validate import validate_pb
 
-from interlock.call import Call, Handler, Layer, Middleware, Reply
+from interlock.call import Call, Handler, IncomingStream, Layer, Middleware, Reply
 from interlock.contract.model import Operation
 from interlock.errors import InvalidArgument
 from interlock.errors import Violation as FieldViolation
@@ -27,8 +27,7 @@ def decode(operation: Operation) -> Middleware:
     if operation.kind.client_streams:
 
         async def decode_stream(call: Call, proceed: Handler) -> Reply:
-            assert call.incoming is not None  # noqa: S101 - every front sets it
-            call.request = call.incoming.messages()
+            call.request = cast(IncomingStream, call.incoming).messages()  # every front that takes streams sets one
             return await proceed(call)
 
         return decode_stream
@@ -74,13 +73,13 @@ def validate(validator: Validator) -> Layer:
 
             return validate_stream
 
-        async def validate_one(call: Call, proceed: Handler) -> Reply:
+        def validate_one(call: Call, proceed: Handler) -> Awaitable[Reply]:
             found = collect(call.request)
             if found and resource and (paths := _mask_paths(call.request.update_mask)):
                 found = _masked(validator, call.request, found, resource, paths)
             if found:
                 raise _invalid(found)
-            return await proceed(call)
+            return proceed(call)
 
         return validate_one
 

@@ -1,6 +1,7 @@
 """Messages in frames, as gRPC, gRPC-Web and Connect's streams have them: both sides of one served call."""
 
-from collections.abc import AsyncIterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from protobuf import Message
@@ -11,8 +12,6 @@ from interlock.errors import Error, Internal, TooLarge, Unimplemented
 from interlock.protocols.compression import THRESHOLD, Compression
 from interlock.protocols.grpc_wire import HEADER_BYTES, Unframer, check_frame, cut_off, frame, inflated
 from interlock.protocols.serving import Endpoint, Limits, Receive, Scope, Send, closing, left
-
-Pairs = Sequence[tuple[bytes, bytes]]
 
 
 class FramedIncoming:
@@ -34,11 +33,16 @@ class FramedIncoming:
             raise left(self._call)
         body = event.get("body", b"")
         if event.get("more_body"):
-            body = await self._rest(body)
-        if not body:
-            raise _count("none")
+            if len(body) - HEADER_BYTES != int.from_bytes(body[1:HEADER_BYTES], "big"):
+                body = await self._rest(b"", event)
+            else:
+                event = await self._receive()  # mostly the empty end of a body that came in one part
+                if event["type"] == "http.disconnect":
+                    raise left(self._call)
+                if event.get("body") or event.get("more_body"):
+                    body = await self._rest(body, event)
         if len(body) < HEADER_BYTES:
-            raise cut_off()
+            raise cut_off() if body else _count("none")
         flag, length = body[0], int.from_bytes(body[1:5], "big")
         check_frame(flag, length, self._limit, self._compression)
         if len(body) < HEADER_BYTES + length:
@@ -48,9 +52,13 @@ class FramedIncoming:
         data = body[HEADER_BYTES:]
         return self.decode(inflated(data, self._limit, self._compression) if flag else data)
 
-    async def _rest(self, body: bytes) -> bytes:
+    async def _rest(self, body: bytes, event: Mapping[str, Any]) -> bytes:
+        """Return `body`, what `event` holds, and all that follows it."""
         whole = bytearray(body)
         while True:
+            whole += event.get("body", b"")
+            if not event.get("more_body"):
+                return bytes(whole)
             if len(whole) >= HEADER_BYTES:
                 check_frame(whole[0], int.from_bytes(whole[1:5], "big"), self._limit, self._compression)
             if len(whole) > HEADER_BYTES + self._limit:
@@ -58,9 +66,6 @@ class FramedIncoming:
             event = await self._receive()
             if event["type"] == "http.disconnect":
                 raise left(self._call)
-            whole += event.get("body", b"")
-            if not event.get("more_body"):
-                return bytes(whole)
 
     async def messages(self) -> AsyncIterator[Message[Any]]:
         """Yield the requests as they come, see `Incoming`."""
@@ -90,8 +95,8 @@ def _count(number: str) -> Unimplemented:
     return Unimplemented(f"the operation takes one request; the body holds {number}")
 
 
-class FramedExchange:
-    """One request and its reply in frames: an `Exchange` but for `open`, `head` and `finish`, a protocol's own.
+class FramedExchange(ABC):
+    """One request and its reply in frames: a `StreamExchange` but for `open`, `head` and `finish`, a protocol's own.
 
     The one message of a unary reply waits for the end, so that all goes out at once and a late failure is only that.
     """
@@ -111,17 +116,17 @@ class FramedExchange:
         self.started = False
         self.last = b""
 
+    @abstractmethod
     def open(self) -> None:
-        """Read the head: the protocol's own."""
-        raise NotImplementedError
+        """Read the head."""
 
+    @abstractmethod
     def head(self) -> dict[str, Any]:
-        """Return the event that starts the response: the protocol's own."""
-        raise NotImplementedError
+        """Return the event that starts the response."""
 
+    @abstractmethod
     async def finish(self, error: Error | None) -> None:
-        """Send what ends the response, the kept message with it: the protocol's own."""
-        raise NotImplementedError
+        """Send what ends the response, the kept message with it."""
 
     def encode(self, message: Message[Any]) -> bytes:
         """Return the bytes of a message."""

@@ -1,4 +1,4 @@
-"""gRPC called over grpcio's channels: resolution, balancing, keepalive and GOAWAY are theirs, policies are ours.
+"""gRPC called over grpcio's channels: connections are theirs (`grpc_channels.py`), policies are ours.
 
 A failed call raises the typed error with its details. A channel belongs to the event loop that first used it.
 """
@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import timedelta
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,9 +18,11 @@ from interlock.call import Call, Handler, Reply
 from interlock.contract.gen.google.rpc.status_pb import Status
 from interlock.contract.model import Kind, Operation
 from interlock.deadline import monotonic
-from interlock.errors import Code, DeadlineExceeded, Error, Internal, TooLarge, Unimplemented, error_class
+from interlock.errors import UNPROCESSED, Code, DeadlineExceeded, Error, Internal, TooLarge, Unimplemented, error_class
 from interlock.metadata import Metadata
+from interlock.protocols.client_streams import Requests, only, received
 from interlock.protocols.client_tls import Tls
+from interlock.protocols.grpc_channels import open_channel, options
 from interlock.protocols.serving import closing
 from interlock.protocols.status import from_status
 
@@ -29,23 +30,11 @@ _TRANSPORT = frozenset(("content-type", "content-length", "date", "server", "use
 _LONGEST = 1e9  # seconds; beyond about 290 years from 1970 grpcio's clock wraps round
 
 
-def _credentials(tls: Tls) -> grpc.ChannelCredentials:
-    """Read the files; OSError if one can't be read."""
-    return grpc.ssl_channel_credentials(
-        root_certificates=_read(tls.authorities),
-        private_key=_read(tls.key),
-        certificate_chain=_read(tls.certificate),
-    )
-
-
-def _read(path: Path | str | None) -> bytes | None:
-    return None if path is None else Path(path).read_bytes()
-
-
 class GrpcTransport:
-    """Transport to `target` (`host:port`, or any name that gRPC resolves) over `connections` separate connections.
+    """Transport to `target` (`host:port`, `ipv4:a:1,b:1`, or any name that gRPC resolves).
 
-    `connect` bounds how long connecting may take, TLS and HTTP/2's greeting included.
+    `connections` separate ones are opened to each of its addresses. `connect` bounds how long connecting may take, TLS
+    and HTTP/2's greeting included.
     """
 
     protocol = "grpc"
@@ -63,30 +52,26 @@ class GrpcTransport:
             raise ValueError("connections must be at least 1")
         self._target = target
         self._tls = tls
-        self._options: list[tuple[str, Any]] = [
-            ("grpc.enable_retries", 0),
-            ("grpc.enable_http_proxy", 0),
-            ("grpc.max_receive_message_length", max_bytes),
-            ("grpc.max_send_message_length", max_bytes),
-            ("grpc.primary_user_agent", "interlock"),
-            ("grpc.min_reconnect_backoff_ms", int(connect.total_seconds() * 1000)),  # its name for: time to connect
-            ("grpc.initial_reconnect_backoff_ms", 250),  # a neighbour that is back is found soon, not after two minutes
-            ("grpc.max_reconnect_backoff_ms", 3000),
-        ]
-        if connections > 1:  # channels of equal options would share one connection
-            self._options.append(("grpc.use_local_subchannel_pool", 1))
+        self._options = options(target=target, connections=connections, max_bytes=max_bytes, connect=connect)
         self._connections = connections
         self._channels: list[aio.Channel] = []
 
     def _open(self) -> list[aio.Channel]:
         if not self._channels:
             for _ in range(self._connections):
-                if self._tls is None:
-                    channel = aio.insecure_channel(self._target, self._options)
-                else:
-                    channel = aio.secure_channel(self._target, _credentials(self._tls), self._options)
-                self._channels.append(channel)
+                self._channels.append(open_channel(self._target, self._tls, self._options))
         return self._channels
+
+    async def connect(self, limit: float) -> bool:
+        """Connect now, unless that is done; tell whether all connections are ready, False once one attempt failed.
+
+        Gives up after `limit` seconds.
+        """
+        try:
+            async with asyncio.timeout(limit):
+                return all([await _ready(channel) for channel in self._open()])
+        except TimeoutError:
+            return False
 
     async def close(self) -> None:
         """Close the connections; calls in flight are cancelled."""
@@ -123,63 +108,59 @@ class GrpcTransport:
         elif operation.kind is Kind.CLIENT_STREAM:
 
             async def send(call: Call) -> Reply:
-                requests = _Requests(call.request)
-                rpc = stub()(requests.forward(), timeout=_timeout(call), metadata=_outgoing(call.metadata))
-                return await _only(_replies(call, rpc, requests))
+                requests = Requests(call.request, _encoded)
+                rpc = stub()(timeout=_timeout(call), metadata=_outgoing(call.metadata))
+                return await only(_replies(call, rpc, requests))
 
         else:
 
             async def send(call: Call) -> Reply:
-                requests = _Requests(call.request) if operation.kind.client_streams else None
-                argument = requests.forward() if requests is not None else call.request.to_binary()
-                rpc = stub()(argument, timeout=_timeout(call), metadata=_outgoing(call.metadata))
+                several = operation.kind.client_streams
+                requests = Requests(call.request, _encoded) if several else call.request.to_binary()
+                rpc = stub()(timeout=_timeout(call), metadata=_outgoing(call.metadata))
                 return _replies(call, rpc, requests)
 
         return send
 
 
-class _Requests:
-    """The caller's stream of requests; remembers what it raised, for grpcio reports that as a bare cancellation."""
-
-    def __init__(self, requests: AsyncIterator[Message[Any]]) -> None:
-        self._requests = requests
-        self._raised: Exception | None = None
-
-    async def forward(self) -> AsyncIterator[bytes]:
-        try:
-            async with closing(self._requests):
-                async for request in self._requests:
-                    yield request.to_binary()
-        except Exception as broken:
-            self._raised = broken
-            raise
-
-    def cause(self, failed: BaseException) -> BaseException:
-        if self._raised is not None:
-            return self._raised
-        return _error(failed) if isinstance(failed, aio.AioRpcError) else failed
+async def _send_one(rpc: Any, request: bytes) -> None:
+    with suppress(*_OVER):
+        await rpc.write(request)
+        await rpc.done_writing()
 
 
-async def _only(replies: AsyncIterator[Message[Any]]) -> Message[Any]:
-    """Return the one message of a stream; UNIMPLEMENTED if it has none, or more (grpc/doc/statuscodes.md)."""
-    only: Message[Any] | None = None
-    async with closing(replies):
-        async for message in replies:
-            if only is not None:
-                raise _received(Unimplemented("the reply holds more than one message"))
-            only = message
-    if only is None:
-        raise _received(Unimplemented("the reply holds no message"))
-    return only
-
-
-def _received(error: Error) -> Error:
-    error.received = True
-    return error
-
-
-async def _replies(call: Call, rpc: Any, requests: _Requests | None) -> AsyncIterator[Message[Any]]:
+async def _send_all(rpc: Any, requests: Requests) -> None:
+    """Send the requests as they come; one that can't be had ends the call."""
+    messages = requests.forward()
     try:
+        async with closing(messages):
+            async for message in messages:
+                await rpc.write(message)
+        await rpc.done_writing()
+    except _OVER:
+        return
+    except Exception:
+        rpc.cancel()
+
+
+_OVER = (aio.AioRpcError, aio.InternalError, asyncio.InvalidStateError)
+"""What sending raises when the call has ended; its status, which the reader gets, says why."""
+
+
+async def _ready(channel: aio.Channel) -> bool:
+    while True:
+        state = channel.get_state(try_to_connect=True)
+        if state not in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
+            return state is grpc.ChannelConnectivity.READY
+        await channel.wait_for_state_change(state)
+
+
+async def _replies(call: Call, rpc: Any, requests: Requests | bytes) -> AsyncIterator[Message[Any]]:
+    # grpcio's own sending of an iterator makes a cancelled call of one whose connection breaks meanwhile
+    sending = asyncio.create_task(_send_all(rpc, requests)) if isinstance(requests, Requests) else None
+    try:
+        if isinstance(requests, bytes):
+            await _send_one(rpc, requests)
         async for message in rpc:
             yield _read_reply(message)
         if call.wants_metadata:
@@ -187,20 +168,22 @@ async def _replies(call: Call, rpc: Any, requests: _Requests | None) -> AsyncIte
     except (aio.AioRpcError, asyncio.CancelledError) as failed:
         if call.wants_metadata and isinstance(failed, aio.AioRpcError):
             await _take_metadata(call, rpc)
-        if requests is not None:
-            raise requests.cause(failed) from failed
+        if isinstance(requests, Requests) and requests.raised is not None:
+            raise requests.raised from failed
         if isinstance(failed, aio.AioRpcError):
             raise _error(failed) from failed
         raise
     finally:
         rpc.cancel()
+        if sending is not None:
+            sending.cancel()
 
 
 def _stub(channel: aio.Channel, operation: Operation) -> Any:
     make = {
         Kind.UNARY: channel.unary_unary,
         Kind.CLIENT_STREAM: channel.stream_stream,  # grpcio's own hangs where a second reply comes
-        Kind.SERVER_STREAM: channel.unary_stream,
+        Kind.SERVER_STREAM: channel.stream_stream,  # unary_stream forgets headers that come right before the end
         Kind.BIDI_STREAM: channel.stream_stream,
     }[operation.kind]
     # requests are encoded before: what grpcio can't encode it sends as an empty message
@@ -215,10 +198,14 @@ def _reader(operation: Operation) -> Callable[[bytes | None], Message[Any] | Err
         try:
             return decode(data)  # type: ignore[arg-type]  # None is caught below
         except Exception:
-            return _received(Unimplemented("the reply holds no message") if data is None else Internal(wrong))
+            return received(Unimplemented("the reply holds no message") if data is None else Internal(wrong))
 
     wrong = f"the reply is no valid {operation.reply_type.desc().type_name}"
     return read
+
+
+def _encoded(request: Message[Any]) -> bytes:
+    return request.to_binary()
 
 
 def _read_reply(reply: Any) -> Message[Any]:
@@ -279,14 +266,20 @@ def _error(failed: aio.AioRpcError) -> Error:
     if error is None:
         error = TooLarge(text) if _says_too_large(code, text) else error_class(code)(text)
     error.received = True
-    error.unsent = packed is None and code == Code.UNAVAILABLE and text.startswith(_UNCONNECTED)
+    error.unsent = packed is None and code == Code.UNAVAILABLE and text.startswith(_UNPROCESSED)
+    error.unsent |= trailers.get(UNPROCESSED[0]) == UNPROCESSED[1]
     error.final = trailers.get("grpc-retry-pushback-ms") == "-1"
     error.metadata = tuple(_incoming(failed.trailing_metadata()).items())
     return error
 
 
-_UNCONNECTED = ("failed to connect to all addresses", "errors resolving ")
-"""How grpcio words that no connection was made; it offers only the words, which a server of ours never sends bare."""
+_UNPROCESSED = (
+    "failed to connect to all addresses",
+    "errors resolving ",
+    "Stream removed (GOAWAY received",
+    "Stream removed (RST_STREAM (Received RST_STREAM with error code 7)",  # REFUSED_STREAM, RFC 9113 §8.7
+)
+"""How grpcio words that no server took the call; it offers only the words, which a server of ours never sends bare."""
 
 
 def _says_too_large(code: int, text: str) -> bool:

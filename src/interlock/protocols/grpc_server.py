@@ -6,9 +6,9 @@ from collections.abc import Awaitable
 from typing import Any
 
 from interlock.call import Call, Peer
-from interlock.errors import Error, Internal, Unimplemented
+from interlock.errors import Error, Internal
 from interlock.metadata import Metadata
-from interlock.protocols.compression import KNOWN, NAMES, Compression
+from interlock.protocols.compression import KNOWN, NAMES, Compression, compression_of
 from interlock.protocols.framed import FramedExchange, FramedIncoming
 from interlock.protocols.grpc_wire import encode_message, parse_timeout
 from interlock.protocols.serving import Endpoint, InFlight, Limits, Receive, Scope, Send, deadline_within, serve
@@ -17,21 +17,26 @@ from interlock.protocols.status import to_status
 CONTENT_TYPES = frozenset((b"application/grpc", b"application/grpc+proto"))
 _OK_HEADERS = ((b"content-type", b"application/grpc+proto"), (b"grpc-accept-encoding", NAMES))
 _OK_TRAILERS = ((b"grpc-status", b"0"),)
+_START = {"type": "http.response.start", "status": 200, "headers": _OK_HEADERS, "trailers": True}
+_END = {"type": "http.response.trailers", "headers": _OK_TRAILERS, "more_trailers": False}
 
 
 class GrpcServer:
-    """Serves the four kinds of RPC; one object for all operations of an app."""
+    """Serves the four kinds of RPC in the form of `exchange`, gRPC's or gRPC-Web's; one object for an app."""
 
-    def __init__(self, in_flight: InFlight, limits: Limits) -> None:
+    def __init__(self, in_flight: InFlight, limits: Limits, exchange: "type[GrpcExchange]") -> None:
         self._in_flight = in_flight
         self._limits = limits
+        self._exchange = exchange
+        self._protocol = exchange.protocol
 
     def __call__(
         self, endpoint: Endpoint, metadata: Metadata, scope: Scope, receive: Receive, send: Send
     ) -> Awaitable[None]:
         """Serve one request to `endpoint`; `metadata` holds the request's headers."""
-        call = Call(endpoint.operation, metadata, peer=Peer(scope), protocol="grpc", task=asyncio.current_task())
-        exchange = GrpcExchange(endpoint, call, scope, receive, send, limits=self._limits)
+        task = asyncio.current_task()
+        call = Call(endpoint.operation, metadata, peer=Peer(scope), protocol=self._protocol, task=task)
+        exchange = self._exchange(endpoint, call, scope, receive, send, limits=self._limits)
         return serve(endpoint, call, exchange, self._in_flight)
 
 
@@ -39,6 +44,7 @@ class GrpcExchange(FramedExchange):
     """gRPC's head and end: headers with the first message, trailers at the end."""
 
     __slots__ = ()
+    protocol = "grpc"
 
     def open(self) -> None:
         """Read deadline and compression."""
@@ -61,6 +67,8 @@ class GrpcExchange(FramedExchange):
 
     def head(self) -> dict[str, Any]:
         """Return the event that starts the response."""
+        if not self.call.head and self.compression is None:
+            return _START
         headers: list[tuple[bytes, bytes]] = [*_OK_HEADERS, *self.call.head]
         if self.compression is not None:
             headers.append((b"grpc-encoding", self.compression.name))
@@ -68,27 +76,22 @@ class GrpcExchange(FramedExchange):
 
     async def finish(self, error: Error | None) -> None:
         """Send the last message and the trailers, or these alone (Trailers-Only)."""
-        send, trailers = self.send, self.trailers(error)
+        send = self.send
         if self.started:
             last = self.last if error is None else b""
             await send({"type": "http.response.body", "body": last, "more_body": False})
-            await send({"type": "http.response.trailers", "headers": trailers, "more_trailers": False})
+            await send(_END if error is None and not self.call.tail else self._end(error))
         else:
-            await _trailers_only([*_OK_HEADERS, *self.call.head, *trailers], send)
+            await _trailers_only([*_OK_HEADERS, *self.call.head, *self.trailers(error)], send)
+
+    def _end(self, error: Error | None) -> dict[str, Any]:
+        return {"type": "http.response.trailers", "headers": self.trailers(error), "more_trailers": False}
 
     def trailers(self, error: Error | None) -> list[tuple[bytes, bytes]]:
         """Return the status and what the call adds to it."""
         if error is None:
             return [*_OK_TRAILERS, *self.call.tail]
         return [*error_trailers(error, self.call.operation.service), *self.call.tail]
-
-
-def compression_of(encoding: bytes, header: str) -> Compression:
-    """Return the compression of that name; UNIMPLEMENTED names those there are."""
-    found = KNOWN.get(encoding)
-    if found is None:
-        raise Unimplemented(f"{header} must be identity or one of {NAMES.decode()}")
-    return found
 
 
 def _mirrored(compression: Compression, accepted: bytes | None) -> Compression | None:

@@ -4,18 +4,16 @@ As gRPC, but the trailers are the last frame of the body; the text form is base6
 trailers.
 """
 
-import asyncio
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Awaitable, Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-from interlock.call import Call, Peer
 from interlock.errors import Error, Internal
 from interlock.metadata import Metadata
 from interlock.protocols.compression import NAMES
 from interlock.protocols.grpc_server import GrpcExchange, error_trailers
-from interlock.protocols.serving import Endpoint, InFlight, Limits, Receive, Scope, Send, serve
+from interlock.protocols.serving import Receive, Send
 
 BINARY, TEXT = b"application/grpc-web+proto", b"application/grpc-web-text+proto"
 CONTENT_TYPES = frozenset((BINARY, TEXT, b"application/grpc-web", b"application/grpc-web-text"))
@@ -23,26 +21,11 @@ _TRAILERS = b"\x80"
 _BASE64 = re.compile(rb"[^=]+={0,2}|=+")
 
 
-class GrpcWebServer:
-    """Serves the four kinds of RPC; one object for all operations of an app."""
-
-    def __init__(self, in_flight: InFlight, limits: Limits) -> None:
-        self._in_flight = in_flight
-        self._limits = limits
-
-    def __call__(
-        self, endpoint: Endpoint, metadata: Metadata, scope: Scope, receive: Receive, send: Send
-    ) -> Awaitable[None]:
-        """Serve one request to `endpoint`; `metadata` holds the request's headers."""
-        call = Call(endpoint.operation, metadata, peer=Peer(scope), protocol="grpc-web", task=asyncio.current_task())
-        exchange = GrpcWebExchange(endpoint, call, scope, receive, send, limits=self._limits)
-        return serve(endpoint, call, exchange, self._in_flight)
-
-
 class GrpcWebExchange(GrpcExchange):
     """gRPC-Web's head and end, in binary or in text as the request asks for it."""
 
     __slots__ = ("content_type",)
+    protocol = "grpc-web"
 
     def open(self) -> None:
         """Read deadline, compression and which form is wanted."""

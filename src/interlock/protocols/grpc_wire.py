@@ -4,7 +4,6 @@ Connect's streams have the same frames.
 """
 
 import re
-from urllib.parse import unquote
 
 from interlock.errors import Internal, InvalidArgument, TooLarge
 from interlock.protocols.compression import GZIP, Compression
@@ -23,12 +22,6 @@ def parse_timeout(value: bytes) -> float:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def format_timeout(seconds: float) -> str:
-    """Return the `grpc-timeout` value for `seconds`: rounded up to a millisecond, at least one, within 8 digits."""
-    milliseconds = max(1, int(seconds * 1000 + 0.999))
-    return f"{milliseconds}m" if milliseconds < 100_000_000 else f"{min(int(seconds), 99_999_999)}S"
-
-
 def encode_message(text: str) -> bytes:
     """Percent-encode a status message: all but printable ASCII, and `%` itself."""
     if _PLAIN.match(text):
@@ -37,11 +30,6 @@ def encode_message(text: str) -> bytes:
         bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte
         for byte in text.encode("utf-8", "replace")
     )
-
-
-def decode_message(value: str) -> str:
-    """Undo `encode_message`; what is wrongly encoded stays readable."""
-    return unquote(value, errors="replace") if "%" in value else value
 
 
 def frame(message: bytes, *, compressed: bool = False) -> bytes:

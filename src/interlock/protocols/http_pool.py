@@ -1,25 +1,32 @@
 """HTTP connections of clients: a pool for each host, shared by the clients of one event loop.
 
-At most 100 idle connections, 10 of them to one host, none idle for more than 90 s; 30 s to connect.
+At most 100 idle connections, 10 of them to one host, none idle for more than 90 s; 30 s to connect. A host that is a
+name stands for all its addresses (`http_balance.py`).
 """
 
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from ipaddress import ip_address
+from typing import Any, TypeAlias
 
 import httpx2
 
 from interlock.protocols.client_tls import Tls
+from interlock.protocols.http_balance import Balance, Resolve, look_up
 
 _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For `http://`, where the engine would read all the system's authorities and use none."""
+
+
+Trace: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+"""Told of an engine's step: its name and what belongs to it (httpcore, extension `trace`)."""
 
 
 @cache
@@ -64,7 +71,7 @@ class Pool:
         self.clients = 0
         self.busy = 0
         self.used = time.monotonic()
-        self._transport: httpx2.AsyncHTTPTransport | None = None
+        self._transport: httpx2.AsyncBaseTransport | None = None
         self._keeps = True
         self._timer: asyncio.TimerHandle | None = None
 
@@ -80,10 +87,14 @@ class Pool:
         """
         transport = self._transport or await self._open()
         self.busy += 1
+        if self._pools.trace is not None:
+            request.extensions["trace"] = self._pools.trace
         try:
             return await transport.handle_async_request(request)
-        except BaseException:
+        except BaseException as failed:
             self.done()
+            if isinstance(failed, OSError):  # an alert of TLS, which the engine lets through
+                raise httpx2.ReadError(str(failed)) from failed
             raise
 
     def done(self) -> None:
@@ -100,21 +111,29 @@ class Pool:
         if transport is not None:
             await transport.aclose()
 
-    async def _open(self) -> httpx2.AsyncHTTPTransport:
-        limits = self._pools.limits
+    async def _open(self) -> httpx2.AsyncBaseTransport:
         self._keeps = await self._pools.make_room()
         if self._transport is None:  # another request may have been quicker
-            self._transport = httpx2.AsyncHTTPTransport(
-                verify=self.host.tls.context() if self.host.tls is not None else _NO_AUTHORITIES,
-                trust_env=False,
-                limits=httpx2.Limits(
-                    max_connections=None,
-                    max_keepalive_connections=limits.idle_per_host if self._keeps else 0,
-                    keepalive_expiry=limits.idle_time.total_seconds(),
-                ),
-            )
+            host, idle = self.host, self._pools.limits.idle_per_host
+            connect = partial(self._connect, host.tls.context() if host.tls is not None else _NO_AUTHORITIES)
+            if _is_address(host.name):
+                self._transport = connect(idle)
+            else:
+                port = host.port or (443 if host.scheme == "https" else 80)
+                self._transport = Balance(host.name, port, idle=idle, connect=connect, resolve=self._pools.resolve)
             self._look_again()
         return self._transport
+
+    def _connect(self, verify: ssl.SSLContext, idle: int) -> httpx2.AsyncHTTPTransport:
+        return httpx2.AsyncHTTPTransport(
+            verify=verify,
+            trust_env=False,
+            limits=httpx2.Limits(
+                max_connections=None,
+                max_keepalive_connections=idle if self._keeps else 0,
+                keepalive_expiry=self._pools.limits.idle_time.total_seconds(),
+            ),
+        )
 
     def _look_again(self) -> None:
         wait = self._pools.limits.idle_time.total_seconds()
@@ -130,11 +149,27 @@ class Pool:
             self._look_again()
 
 
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 class Pools:
     """The pools of one event loop."""
 
-    def __init__(self, limits: PoolLimits | None = None) -> None:
+    def __init__(
+        self, limits: PoolLimits | None = None, *, trace: Trace | None = None, resolve: Resolve = look_up
+    ) -> None:
+        """Take bounds, what looks names up, and who is told of each step of every request.
+
+        Steps are named as `connection.connect_tcp.complete` is.
+        """
         self.limits = limits or PoolLimits()
+        self.trace = trace
+        self.resolve = resolve
         self._pools: dict[Host, Pool] = {}
         self._closing: set[asyncio.Task[None]] = set()
 

@@ -14,7 +14,7 @@ from protobuf import Message
 from interlock.call import Call, Cancellation, Direction, Handler, Reply, current_call
 from interlock.contract.model import Operation
 from interlock.deadline import NEVER, Deadline, monotonic
-from interlock.errors import DeadlineExceeded, Error, Internal, TooLarge, Unavailable, Unimplemented
+from interlock.errors import UNPROCESSED, DeadlineExceeded, Error, Internal, TooLarge, Unavailable, Unimplemented
 from interlock.protocols.serving import Endpoint, InFlight, Limits, closing, failure
 from interlock.protocols.status import from_status, to_status
 
@@ -176,6 +176,7 @@ def _rebuilt(error: Error, served: Call) -> Error:
     status = to_status(error, served.operation.service)
     rebuilt = from_status(status.code, status.message, list(status.details))
     rebuilt.final = error.final
+    rebuilt.unsent = UNPROCESSED in error.metadata
     rebuilt.metadata = (*error.metadata, *served.reply_trailers.items())
     return rebuilt
 

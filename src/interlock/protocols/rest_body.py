@@ -14,10 +14,10 @@ JSON = b"application/json"
 MERGE_PATCH = b"application/merge-patch+json"
 _MEDIA_TYPE = re.compile(rb"([^;\s]+)\s*(?:;\s*charset\s*=\s*\"?([^\s\";]+)\"?\s*)?\Z", re.IGNORECASE)
 
-READ_ON_BYTES = 128 << 20
-"""Bytes of a refused body that are read past, so that a caller who sends before it reads sees the refusal."""
-READ_ON_SECONDS = 5.0
-"""Seconds for which a refused body is read past."""
+READ_ON = (128 << 20, 5.0)
+"""Bytes and seconds that a refused body is read past, so that a caller who sends before it reads sees the refusal."""
+READ_ON_OF_STRANGERS = (4 << 20, 1.0)
+"""The same for a caller who was not let in: what a sound request has, and no more."""
 
 
 @lru_cache(256)
@@ -129,15 +129,24 @@ def may_follow(metadata: Metadata, scope: Scope) -> bool:
     return scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope.get("http_version", "1.1")[:1] != "1"
 
 
-async def read_on(receive: Receive) -> None:
-    """Read past a body whose request was refused, behind the answer and before its end, within its bounds.
+def closing_after(metadata: Metadata, scope: Scope, *, admitted: bool) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the header that announces the end of an HTTP/1.1 connection whose refused body may not be read whole."""
+    if admitted or scope.get("http_version", "1.1")[:1] != "1":
+        return ()
+    length = metadata.header(b"content-length")
+    bounded = length is not None and length.isdigit() and len(length) < 18 and int(length) <= READ_ON_OF_STRANGERS[0]
+    return () if bounded else ((b"connection", b"close"),)
+
+
+async def read_on(receive: Receive, *, admitted: bool) -> None:
+    """Read past a body whose request was refused, behind the answer and before its end, within the bounds above.
 
     A server that is told that the response is over resets the stream (RFC 9113 §8.1) or the connection, and some
     clients then lose what they have not read yet.
     """
-    left_to_read = READ_ON_BYTES
+    left_to_read, seconds = READ_ON if admitted else READ_ON_OF_STRANGERS
     try:
-        async with asyncio.timeout(READ_ON_SECONDS):
+        async with asyncio.timeout(seconds):
             while left_to_read > 0:
                 event = await receive()
                 if event["type"] != "http.request" or not event.get("more_body"):

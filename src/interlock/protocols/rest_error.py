@@ -7,8 +7,9 @@ from math import ceil
 
 from interlock.errors import Error, MethodNotAllowed
 from interlock.metadata import Metadata
-from interlock.protocols.rest_reply import Headers, timestamp
+from interlock.protocols.rest_reply import Headers
 from interlock.protocols.status import MAX_VIOLATIONS, clip
+from interlock.stamps import timestamp
 
 log = logging.getLogger("interlock")
 

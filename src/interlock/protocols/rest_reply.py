@@ -4,7 +4,6 @@ Or the file that it is (`google.api.HttpBody`), nothing that changed (304), or n
 """
 
 import re
-import time
 from functools import lru_cache
 from json import JSONDecoder
 from json.encoder import encode_basestring
@@ -31,6 +30,7 @@ from interlock.protocols.json_codec import registry_of, to_json
 from interlock.protocols.rest_condition import Validators
 from interlock.protocols.rest_fields import preferred, wants_minimal, whole
 from interlock.protocols.rest_location import Locate
+from interlock.stamps import timestamp
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -43,18 +43,6 @@ _MINIMAL = ((b"preference-applied", b"return=minimal"), (b"vary", b"prefer"))
 _VARY_ENCODING = (b"vary", b"accept-encoding")
 _TEXTS = (b"application/json", b"application/xml", b"application/javascript", b"application/yaml")
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(?:;[\x20-\x7e]*)?\Z")
-_second, _prefix = 0, ""
-
-
-def timestamp() -> str:
-    """Return now, in UTC, as RFC 3339 with milliseconds."""
-    global _second, _prefix  # noqa: PLW0603 - the part that changes once a second
-    milliseconds = time.time_ns() // 1_000_000
-    second, rest = divmod(milliseconds, 1000)
-    if second != _second:
-        _prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-        _second = second
-    return f"{_prefix}{rest:03d}Z"
 
 
 class ReplyWriter:

@@ -3,7 +3,6 @@
 What is wrong is always INVALID_ARGUMENT with the field's path from the request's root.
 """
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 from protobuf import DescMessage, Message
@@ -50,7 +49,7 @@ class RequestBinder:
         resource = body_message(operation, binding)
         self._resource = resource
         self._drop = output_only_dropper(resource) if resource is not None else None
-        self._precondition = Precondition(operation, binding)
+        self.precondition = Precondition(operation, binding)
         prefix = f"{binding.body}."
         inside = (path.name for _, path in self._variables if path.name.startswith(prefix))
         self._bound = frozenset(name.removeprefix(prefix) for name in inside)
@@ -77,7 +76,7 @@ class RequestBinder:
             self._fill_mask(request, data, merge)
         for variable, path in self._variables:
             self._put_variable(request, variable, path, segments)
-        self._precondition.apply(call.metadata, request)
+        self.precondition.apply(call.metadata, request)
         return request
 
     def _file(self, data: bytes, call: Call) -> Message[Any]:
@@ -188,6 +187,11 @@ class RestIncoming:
         """The route."""
         return self._binder.binding
 
+    @property
+    def precondition(self) -> Precondition:
+        """What `If-Match` means to the route."""
+        return self._binder.precondition
+
     async def message(self) -> Message[Any]:
         """Return the request, see `Incoming`."""
         request = await self._binder.bind(self._call, self._scope, self._next, self._segments)
@@ -200,7 +204,3 @@ class RestIncoming:
         if not event.get("more_body"):  # also of a body that is then refused: nothing more of it is waited for
             self.read = True
         return event
-
-    async def messages(self) -> AsyncIterator[Message[Any]]:
-        """Yield the one request: REST has no stream of them."""
-        yield await self.message()

@@ -17,7 +17,7 @@ from interlock.metadata import Metadata
 from interlock.protocols.departure import Departures
 from interlock.protocols.grpc_wire import parse_timeout
 from interlock.protocols.json_mistakes import shown
-from interlock.protocols.rest_body import may_follow, read_on
+from interlock.protocols.rest_body import closing_after, may_follow, read_on
 from interlock.protocols.rest_error import error_response
 from interlock.protocols.rest_fields import preferred, whole
 from interlock.protocols.rest_location import locator
@@ -124,7 +124,8 @@ class RestServer:
         verb = scope["method"]
         request_id = unmatched(metadata, "rest", error, lambda outcome: self._refused(verb, outcome)).request_id
         try:
-            await _send_refusal(error_response(error, request_id), may_follow(metadata, scope), scope, receive, send)
+            response = error_response(error, request_id)
+            await _send_refusal(response, metadata, scope, receive, send, admitted=True)  # nobody was judged
         except Exception as gone:
             log.debug("a refusal can't be sent: %s", gone)
 
@@ -210,13 +211,14 @@ class _Exchange:
         elif error is not None:
             response = error_response(error, call.request_id, [*call.head, *call.tail])
             gone = call.cancellation is Cancellation.CLIENT_GONE
-            follows = not gone and not self._incoming.read and may_follow(call.metadata, self._scope)
-            await _send_refusal(response, follows, self._scope, self._receive, self._send)
+            metadata = None if gone or self._incoming.read else call.metadata
+            await _send_refusal(response, metadata, self._scope, self._receive, self._send, admitted=call.admitted)
         elif self._response is not None:
-            response = self._response
+            status, headers, body = self._response
             if self._scope["method"] == "HEAD":
-                response = (*response[:2], b"")
-            await _send(self._send, response)
+                body = b""
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def _send(send: Send, response: Response) -> None:
@@ -225,17 +227,26 @@ async def _send(send: Send, response: Response) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def _send_refusal(response: Response, body_follows: bool, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send an error; before it ends, read past the body that may still come."""
+async def _send_refusal(
+    response: Response,
+    metadata: Metadata | None,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    admitted: bool,
+) -> None:
+    """Send an error; before it ends, read past the body that may still come, by the request's `metadata`, if given."""
     status, headers, body = response
     if scope["method"] == "HEAD":
         body = b""
-    if not body_follows:
+    if metadata is None or not may_follow(metadata, scope):
         await _send(send, (status, headers, body))
         return
+    headers = [*headers, *closing_after(metadata, scope, admitted=admitted)]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
-    await read_on(receive)
+    await read_on(receive, admitted=admitted)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -9,8 +9,8 @@ from interlock.metadata import Metadata
 from interlock.protocols import connect_server, grpc_server, grpc_web
 from interlock.protocols.connect_server import ConnectServer, is_connect, takes_get, types_for
 from interlock.protocols.departure import Departures
-from interlock.protocols.grpc_server import GrpcServer
-from interlock.protocols.grpc_web import GrpcWebServer
+from interlock.protocols.grpc_server import GrpcExchange, GrpcServer
+from interlock.protocols.grpc_web import GrpcWebExchange
 from interlock.protocols.json_mistakes import shown
 from interlock.protocols.rest_error import error_response
 from interlock.protocols.serving import Endpoint, InFlight, Limits, Receive, Scope, Send, unmatched
@@ -30,8 +30,8 @@ class RpcServer:
     ) -> None:
         self._endpoints = endpoints
         self._refused = refused
-        self._grpc = GrpcServer(in_flight, limits)
-        self._grpc_web = GrpcWebServer(in_flight, limits)
+        self._grpc = GrpcServer(in_flight, limits, GrpcExchange)
+        self._grpc_web = GrpcServer(in_flight, limits, GrpcWebExchange)
         self._connect = ConnectServer(in_flight, limits)
         self._departures = Departures()
 

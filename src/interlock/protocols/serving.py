@@ -5,17 +5,18 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 from protobuf import Message
 from protobuf.wkt import Empty
 
-from interlock.call import Call, Cancellation, Handler, Outcome, current_call, uuid7
+from interlock.call import Call, Cancellation, Handler, Outcome, current_call
 from interlock.contract.model import Kind, Operation
 from interlock.deadline import Deadline, monotonic
 from interlock.errors import Cancelled, DeadlineExceeded, Error, Internal, InvalidArgument, Unavailable
 from interlock.metadata import MalformedMetadata, Metadata
 from interlock.protocols.status import to_status
+from interlock.stamps import uuid7
 
 log = logging.getLogger("interlock")
 
@@ -102,9 +103,9 @@ class InFlight:
 class Exchange(Protocol):
     """One request and its reply in the form of one protocol, as `serve` drives it.
 
-    `open` reads the head: it sets the call's deadline and `incoming`, and refuses with an Error. Then either `keep`
-    takes the one message of a reply, or `stream` sends many as they come. `send_end` sends what is left, once, after
-    the call has ended: the kept message and the success, or the error; what it raises is logged, not told.
+    `open` reads the head: it sets the call's deadline and `incoming`, and refuses with an Error. Then `keep` takes the
+    one message of a reply. `send_end` sends what is left, once, after the call has ended: the kept message and the
+    success, or the error; what it raises is logged, not told.
     """
 
     def open(self) -> None:
@@ -115,12 +116,16 @@ class Exchange(Protocol):
         """Take the one message of a reply and encode it; nothing is sent yet."""
         ...
 
-    async def stream(self, messages: AsyncIterator[Message[Any]]) -> None:
-        """Send the messages of a stream as they come."""
-        ...
-
     async def send_end(self, error: Error | None) -> None:
         """Send the end."""
+        ...
+
+
+class StreamExchange(Exchange, Protocol):
+    """An exchange of operations whose reply is a stream too, which `stream` sends in the place of `keep`."""
+
+    async def stream(self, messages: AsyncIterator[Message[Any]]) -> None:
+        """Send the messages of a stream as they come."""
         ...
 
 
@@ -132,14 +137,14 @@ async def serve(endpoint: Endpoint, call: Call, exchange: Exchange, in_flight: I
     """
     error: Error | None = None
     opened = False
-    in_flight.add(call)
+    in_flight.calls.add(call)
     try:
         current_call.set(call)
         exchange.open()
         opened = True
         reply = await endpoint.handle(call)
         if endpoint.streams:
-            await exchange.stream(reply)  # type: ignore[arg-type]  # a server stream's reply is an iterator
+            await cast(StreamExchange, exchange).stream(cast(AsyncIterator[Message[Any]], reply))
         else:
             exchange.keep(reply)  # type: ignore[arg-type]  # and the others' a message
         if call.cancellation is not None:

@@ -6,7 +6,7 @@ from typing import Any
 from interlock.call import current_call
 from interlock.metadata import Metadata
 from interlock.protocols.departure import Departures
-from interlock.protocols.rest_body import may_follow, read_on
+from interlock.protocols.rest_body import closing_after, may_follow, read_on
 from interlock.protocols.serving import Receive, Scope, Send
 
 
@@ -17,11 +17,13 @@ class Upload:
     before the response ends: some clients write all before they read, and wait for ever on one who does not take it.
     """
 
-    __slots__ = ("_departures", "_left_over", "_receive", "_send")
+    __slots__ = ("_departures", "_left_over", "_metadata", "_receive", "_scope", "_send")
 
     def __init__(
         self, metadata: Metadata, scope: Scope, receive: Receive, send: Send, *, departures: Departures
     ) -> None:
+        self._metadata = metadata
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._departures = departures
@@ -41,8 +43,19 @@ class Upload:
 
     async def send(self, event: MutableMapping[str, Any]) -> None:
         """Send one event of the response."""
-        if self._left_over and event["type"] == "http.response.body" and not event.get("more_body"):
-            await self._send({**event, "more_body": True})
-            await read_on(self._receive)
-            event = {**event, "body": b""}
+        if self._left_over:
+            event = await self._refused(event)
         await self._send(event)
+
+    async def _refused(self, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Return what is to be sent of an event while the body is not read, and read past it before the last one."""
+        call = current_call.get()
+        admitted = call is not None and call.admitted
+        if event["type"] == "http.response.start":
+            closing = closing_after(self._metadata, self._scope, admitted=admitted)
+            return {**event, "headers": [*event["headers"], *closing]}
+        if event.get("more_body"):
+            return event
+        await self._send({**event, "more_body": True})
+        await read_on(self._receive, admitted=admitted)
+        return {**event, "body": b""}

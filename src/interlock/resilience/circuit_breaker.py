@@ -55,7 +55,7 @@ class BreakerPolicy:
     minimum_calls: int = 20
     failure_rate: float = 0.5
     consecutive_failures: int = 0
-    open_for: timedelta = timedelta(seconds=10)
+    open_for: timedelta = timedelta(seconds=5)
     probes: int = 3
     slow: timedelta | None = None
     slow_rate: float = 0.8
@@ -272,12 +272,12 @@ class Breakers:
         self._on_change = on_change or _logged
         self._by_path: dict[str, CircuitBreaker] = {}
 
-    def of(self, operation: Operation) -> CircuitBreaker:
-        """Return the operation's breaker; its name is the target and the RPC path."""
+    def of(self, operation: Operation, policy: BreakerPolicy | None = None) -> CircuitBreaker:
+        """Return the operation's breaker, made with `policy` if given; its name is the target and the RPC path."""
         breaker = self._by_path.get(operation.path)
         if breaker is None:
             breaker = CircuitBreaker(
-                self._policy, self._clock, name=f"{self.target}{operation.path}", on_change=self._on_change
+                policy or self._policy, self._clock, name=f"{self.target}{operation.path}", on_change=self._on_change
             )
             self._by_path[operation.path] = breaker
         return breaker

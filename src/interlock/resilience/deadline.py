@@ -8,54 +8,42 @@ from interlock.contract.model import Operation
 from interlock.deadline import NEVER, Clock, monotonic
 from interlock.errors import DeadlineExceeded
 
-_NEVER = 1e12
-"""Seconds of the clock that are as good as never: some thirty thousand years."""
-
 
 class Wheel:
-    """Slots of `tick` seconds, each with the calls that end in it; turned only while a call is watched.
+    """Watches calls and cancels those whose time is up; turned every `tick` seconds while there are any.
 
-    A call is cancelled at the first turn after the tick in which its time ran out, so at most two ticks late, and never
-    early. A call without a deadline (a stream that runs on) is cancelled once no message passed for `idle` seconds
-    (0: never). Belongs to one event loop.
+    A turn looks at the calls only once the nearest deadline it knows has passed, so watching costs a call next to
+    nothing. A call is cancelled at the first turn after its time ran out, so at most a tick late, and never early. A
+    call without a deadline (a stream that runs on) is cancelled once no message passed for `idle`
+    seconds (0: never). Belongs to one event loop.
     """
 
+    __slots__ = ("_clock", "_idle", "_nearest", "_tick", "_timer", "watched")
+
     def __init__(self, *, tick: float = 0.01, idle: float = 300.0, clock: Clock = monotonic) -> None:
+        self.watched: set[Call] = set()
         self._tick = tick
         self._idle = idle or float("inf")
         self._clock = clock
-        self._slots: dict[int, set[Call]] = {}
-        self._due: dict[Call, int] = {}
-        self._turned = 0
+        self._nearest = float("inf")  # no call ends before it; it may be that of a call that has ended since
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, call: Call) -> None:
         """Cancel `call` when its deadline passes or it stays idle, unless it ends before."""
+        at: float = call.deadline
+        if at == NEVER:
+            if self._idle == NEVER:
+                return
+            call.touched = self._clock()
+            at = call.touched + self._idle
+        self._nearest = min(self._nearest, at)
         if self._timer is None:
-            self._turned = int(self._clock() / self._tick)
             self._arm()
-        self._place(call)
+        self.watched.add(call)
         call.on_end(self._forget)
 
-    def _place(self, call: Call) -> None:
-        at = call.deadline.at if call.deadline != NEVER else max(call.touched, self._clock()) + self._idle
-        if at >= _NEVER:
-            return
-        slot = max(int(at / self._tick), self._turned) + 1
-        self._due[call] = slot
-        waiting = self._slots.get(slot)
-        if waiting is None:
-            self._slots[slot] = {call}
-        else:
-            waiting.add(call)
-
     def _forget(self, outcome: Outcome) -> None:
-        slot = self._due.pop(outcome.call, 0)
-        waiting = self._slots.get(slot)
-        if waiting is not None:
-            waiting.discard(outcome.call)
-            if not waiting:
-                del self._slots[slot]
+        self.watched.discard(outcome.call)
 
     def _arm(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_timer)
@@ -63,24 +51,22 @@ class Wheel:
     def _on_timer(self) -> None:
         self._timer = None
         self.turn()
-        if self._slots:
+        if self.watched:
             self._arm()
 
     def turn(self) -> None:
         """Cancel what is due now."""
         now = self._clock()
-        last = int(now / self._tick)
-        if last - self._turned > len(self._slots):
-            due = [slot for slot in self._slots if slot <= last]
-        else:
-            due = [slot for slot in range(self._turned, last + 1) if slot in self._slots]
-        self._turned = last
-        for slot in due:
-            for call in self._slots.pop(slot):
-                if call.deadline == NEVER and call.touched + self._idle > now:
-                    self._place(call)
-                else:
-                    call.cancel(Cancellation.DEADLINE)
+        if now < self._nearest:
+            return
+        self._nearest = float("inf")
+        for call in tuple(self.watched):
+            at = call.deadline if call.deadline != NEVER else call.touched + self._idle
+            if at <= now:
+                self.watched.discard(call)
+                call.cancel(Cancellation.DEADLINE)
+            elif at < self._nearest:
+                self._nearest = at
 
 
 def deadline(wheel: Wheel) -> Layer:
@@ -88,7 +74,7 @@ def deadline(wheel: Wheel) -> Layer:
 
     def layer(_operation: Operation) -> Middleware:
         def keep_deadline(call: Call, proceed: Handler) -> Awaitable[Reply]:
-            if call.deadline.at <= monotonic():
+            if call.deadline <= monotonic():
                 raise DeadlineExceeded("the deadline had passed when the call arrived")
             wheel.watch(call)
             return proceed(call)

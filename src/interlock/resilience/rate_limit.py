@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from interlock.call import Call, Handler, Layer, Middleware, Reply
 from interlock.contract.model import Operation, RateLimit
 from interlock.deadline import Clock, monotonic
-from interlock.errors import ResourceExhausted
+from interlock.errors import UNPROCESSED, ResourceExhausted
 from interlock.metadata import Metadata
 from interlock.resilience.host_limit import HostLimit, HostTable, Taken
 from interlock.resilience.redis_limit import RedisCounts, RedisLimit
@@ -238,4 +238,5 @@ def _refusal(taken: Taken, share: int, seconds: float) -> ResourceExhausted:
     return ResourceExhausted(
         f"the limit of {share} requests in {seconds:g} s is used up; more from {wait.total_seconds():g} s on",
         retry_after=wait,
+        metadata=[UNPROCESSED],
     )

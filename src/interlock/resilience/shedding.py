@@ -13,7 +13,7 @@ from interlock.call import Call, Handler, Layer, Middleware, Outcome, Reply
 from interlock.contract.gen.interlock.v1.options_pb import Tier
 from interlock.contract.model import Operation
 from interlock.deadline import Clock
-from interlock.errors import Code, Unavailable
+from interlock.errors import UNPROCESSED, Code, Unavailable
 from interlock.resilience.adaptive import AdaptiveLimit
 
 SHARES = {Tier.HIGH_VOLUME: 0.85, Tier.STANDARD: 1.0, Tier.ADMIN: 1.25}
@@ -75,7 +75,8 @@ class Shedder:
         """Count a refusal, and return it."""
         self.limit.shed = True
         self.refused[path] = self.refused.get(path, 0) + 1
-        return Overloaded("overloaded: more calls than can be answered in time", retry_after=RETRY_AFTER)
+        text = "overloaded: more calls than can be answered in time"
+        return Overloaded(text, retry_after=RETRY_AFTER, metadata=[UNPROCESSED])
 
     def turn(self) -> None:
         """Note that the event loop has come round."""

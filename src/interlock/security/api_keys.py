@@ -36,6 +36,7 @@ ISSUER = "api-key"
 _FORM = re.compile(r"ilk_([0-9a-z]{16})_([0-9a-f]{64})\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _NOTHING = bytes(32)
+_LATELY = 3600.0
 
 
 class AccountStore(Protocol):
@@ -175,8 +176,11 @@ class ApiKeys:
         )
 
     def age(self) -> float:
-        """Return the seconds since the oldest of the keys that are remembered was made; 0 for none."""
-        return max((self._now() - each.made_at for each in self._seen.values()), default=0.0)
+        """Return the seconds since the oldest of the keys that were used in the last hour was made; 0 for none."""
+        since = self._clock() - _LATELY
+        return max(
+            (self._now() - each.made_at for each in self._seen.values() if each.checked_at >= since), default=0.0
+        )
 
     def known(self, value: bytes) -> Principal | None:
         """Return whose key `value` is, if that was found out a moment ago."""

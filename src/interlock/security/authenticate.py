@@ -44,20 +44,11 @@ def authenticate(
         identify = _Identify(verifier, certificates, api_keys)
 
         def identified(call: Call, proceed: Handler) -> Awaitable[Reply]:
-            header: bytes | None = None
-            key: bytes | None = None
-            several = claimed = False
-            for name, value in call.metadata.raw:
-                if name == b"authorization":
-                    several = several or header is not None
-                    header = value
-                elif name == b"x-api-key":
-                    several = several or key is not None
-                    key = value
-                elif name in UNTRUSTED:
-                    claimed = True
-            if claimed:
-                _drop(call)
+            given = call.metadata.index
+            if not UNTRUSTED.isdisjoint(given):
+                given = _dropped(call).index
+            header, key = given.get(b"authorization"), given.get(b"x-api-key")
+            several = len(given) != len(call.metadata.raw) and call.metadata.repeats(_CREDENTIALS)
             principal = None
             if header is not None and verifier is not None and not several and key is None:
                 principal = verifier.known(header)
@@ -77,15 +68,17 @@ async def _slowly(identifying: Awaitable[Principal], call: Call, proceed: Handle
 
 
 def _anybody(call: Call, proceed: Handler) -> Awaitable[Reply]:
-    for name, _ in call.metadata.raw:
-        if name in UNTRUSTED:
-            _drop(call)
-            break
+    if not UNTRUSTED.isdisjoint(call.metadata.index):
+        _dropped(call)
     return proceed(call)
 
 
-def _drop(call: Call) -> None:
+def _dropped(call: Call) -> Metadata:
     call.metadata = Metadata.from_raw([pair for pair in call.metadata.raw if pair[0] not in UNTRUSTED])
+    return call.metadata
+
+
+_CREDENTIALS = (b"authorization", b"x-api-key")
 
 
 class _Identify:

@@ -18,3 +18,9 @@ class Gauges(Protocol):
     ) -> None:
         """Show it under `name`."""
         ...
+
+    def counter(
+        self, name: str, documentation: str, read: Callable[[], float | Mapping[tuple[str, ...], float]]
+    ) -> None:
+        """Show what only grows under `name`."""
+        ...

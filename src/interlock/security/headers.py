@@ -20,20 +20,21 @@ def secured(send: Send, *, page: bool, tls: bool) -> Send:
 
     What the answer says itself of one of them stands.
     """
-    added = _SETS[page, tls]
+    added, names = _SETS[page, tls]
 
     def send_secured(event: MutableMapping[str, Any]) -> Awaitable[None]:
         if event["type"] == "http.response.start":
-            own = event["headers"]
-            names = {name for name, _ in own}
-            event["headers"] = [*own, *(pair for pair in added if pair[0] not in names)]
+            own = dict(event["headers"])
+            missing = added if names.isdisjoint(own) else [pair for pair in added if pair[0] not in own]
+            event["headers"] = [*event["headers"], *missing]
         return send(event)
 
     return send_secured
 
 
-_SETS: dict[tuple[bool, bool], tuple[Pair, ...]] = {
-    (page, tls): (*_ALWAYS, _PAGES if page else _REST, *((_HSTS,) if tls else ()))
-    for page in (False, True)
-    for tls in (False, True)
-}
+def _set(*, page: bool, tls: bool) -> tuple[tuple[Pair, ...], frozenset[bytes]]:
+    added = (*_ALWAYS, _PAGES if page else _REST, *((_HSTS,) if tls else ()))
+    return added, frozenset(name for name, _ in added)
+
+
+_SETS = {(page, tls): _set(page=page, tls=tls) for page in (False, True) for tls in (False, True)}

@@ -12,6 +12,7 @@ from interlock.call import detached, in_thread
 from interlock.deadline import Clock, monotonic
 from interlock.security.algorithms import RS256, Algorithm, Key
 from interlock.security.keys import KeySetError, jwks_document, published_keys
+from interlock.url import shown
 
 log = logging.getLogger("interlock.security")
 
@@ -40,7 +41,7 @@ def jwks_from(place: str | Path, *, tls: ssl.SSLContext | None = None) -> Fetch:
 
         return fetch_url
     if "://" in text:
-        raise ValueError(f"a key set is read from a path, an https:// or an http:// URL, not from {text}")
+        raise ValueError(f"a key set is read from a path, an https:// or an http:// URL, not from {shown(text)}")
     path = Path(place)
 
     async def fetch() -> bytes:
@@ -56,7 +57,9 @@ def discovered(issuer: str, *, tls: ssl.SSLContext | None = None) -> Fetch:
     `https://`, unless the issuer itself is `http://`. ValueError for another kind of URL.
     """
     if not issuer.startswith(("https://", "http://")):
-        raise ValueError(f"an issuer is discovered at its https:// URL, not at {issuer}; name its keys with `jwks`")
+        raise ValueError(
+            f"an issuer is discovered at its https:// URL, not at {shown(issuer)}; name its keys with `jwks`"
+        )
     place = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
     read = jwks_from(place, tls=tls)
 
@@ -65,11 +68,11 @@ def discovered(issuer: str, *, tls: ssl.SSLContext | None = None) -> Fetch:
             document = json.loads(await read())
             named, keys = document["issuer"], document["jwks_uri"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{place} is no OpenID configuration: {type(error).__name__}") from error
+            raise ValueError(f"{shown(place)} is no OpenID configuration: {type(error).__name__}") from error
         if named != issuer:
-            raise ValueError(f"{place} is about another issuer than {issuer}")
+            raise ValueError(f"{shown(place)} is about another issuer than {shown(issuer)}")
         if not isinstance(keys, str) or not keys.startswith(("https://", issuer.partition("://")[0] + "://")):
-            raise ValueError(f"{place} names keys that are not at an https:// URL")
+            raise ValueError(f"{shown(place)} names keys that are not at an https:// URL")
         return await jwks_from(keys, tls=tls)()
 
     return fetch
@@ -79,7 +82,9 @@ class VerifyingKeys:
     """Public keys by `kid`, fetched at first need, renewed in the background once `fresh_for` seconds old.
 
     While that fails, the known ones go on counting. For a `kid` that is not known they are fetched again, by however
-    many calls at a time, at most once in `pause` seconds. Belongs to one event loop.
+    many calls at a time, at most once in `pause` seconds, and after a failure no sooner. A set in which none of the
+    known keys is left, as no usual rotation makes one, is read again `pause` seconds later before they count no more.
+    Belongs to one event loop.
     """
 
     def __init__(
@@ -98,7 +103,8 @@ class VerifyingKeys:
         self._clock = clock
         self._keys: dict[str, Key] = {}
         self.made: dict[str, float] = {}
-        self._next_fetch = float("-inf")
+        self._next_asked = self._next_renewal = float("-inf")
+        self._doubted = False
         self._fetching: asyncio.Task[None] | None = None
         self.stale_at = float("-inf")
         self.absent = False
@@ -118,15 +124,16 @@ class VerifyingKeys:
         return found
 
     async def renew(self) -> None:
-        """Fetch the keys, unless that was tried less than `pause` seconds ago; a failure is logged, not raised."""
-        if self._fetching is None and self._clock() >= self._next_fetch:
+        """Fetch the keys, unless they were asked for less than `pause` seconds ago; a failure is logged, not raised."""
+        if self._fetching is None and self._clock() >= self._next_asked:
+            self._next_asked = self._clock() + self._pause
             self._begin()
         if self._fetching is not None:
             await asyncio.wait([self._fetching])  # others wait for it too; one that is cancelled does not stop it
 
     def renew_behind(self) -> None:
         """Start fetching, for a caller that is content with the keys there are."""
-        if self._fetching is None and self._clock() >= self._next_fetch:
+        if self._fetching is None and self._clock() >= self._next_renewal:
             self._begin()
 
     async def close(self) -> None:
@@ -137,8 +144,7 @@ class VerifyingKeys:
             self._fetching = None
 
     def _begin(self) -> None:
-        self._next_fetch = self._clock() + self._pause
-        self.stale_at = self._next_fetch
+        self._next_renewal = self.stale_at = self._clock() + self._pause
         self._fetching = detached(self._renew())
 
     async def _renew(self) -> None:
@@ -146,22 +152,35 @@ class VerifyingKeys:
             document = await self._fetch()
             self._take(parse_jwks(document, self._algorithm), _made(document))
         except FileNotFoundError as missing:
+            self._pause_asking()
             if not self.absent:  # told once
                 log.warning(ABSENT, missing.filename)
             self.absent = not self._keys
         except Exception as failed:  # whatever a fetch raises, the keys there are still count
+            self._pause_asking()
             log.warning("the keys to verify tokens with cannot be read, %d are known: %r", len(self._keys), failed)
         finally:
             self._fetching = None
+
+    def _pause_asking(self) -> None:
+        self._next_asked = max(self._next_asked, self._next_renewal)
 
     def _take(self, fresh: dict[str, Key], made: dict[str, float]) -> None:
         withdrawn = [
             kid for kid, key in self._keys.items() if kid not in fresh or fresh[kid].as_dict() != key.as_dict()
         ]
+        self.absent = False
+        self._doubted = not self._doubted and 0 < len(withdrawn) == len(self._keys)
+        if self._doubted:
+            log.warning(
+                "none of the keys that tokens are verified with is left in their set; it is read again in a moment"
+            )
+            self._pause_asking()
+            fresh, made, withdrawn = {**fresh, **self._keys}, {**made, **self.made}, []
+        else:
+            self.stale_at = self._clock() + self._fresh_for
         self._keys = fresh
         self.made = {kid: made[kid] for kid in fresh if kid in made}
-        self.absent = False
-        self.stale_at = self._clock() + self._fresh_for
         if withdrawn:
             self.on_withdrawn()
 

@@ -1,5 +1,6 @@
 """Identity from a client certificate that the TLS layer has verified."""
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -12,10 +13,12 @@ from interlock.security.refused import CredentialRefused
 
 ISSUER = "mutual-tls"
 _NOTHING: frozenset[str] = frozenset()
+_NAME = re.compile(r"[A-Za-z0-9._~%!$&'()+,;=:@/-]{1,255}\Z")
+"""A URI or a DNS name, without what could end a line of a log."""
 
 
 class CertificateIdentities:
-    """Principals of client certificates: subject is the SPIFFE URI in its SAN, else its first DNS name.
+    """Principals of client certificates: subject is the SPIFFE URI in its SAN, else its first DNS name of a host.
 
     `roles` gives each such name its roles; a name that is not in it has none. Remembers up to `most` certificates.
     """
@@ -44,7 +47,9 @@ class CertificateIdentities:
         except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
             subject = None
         if subject is None:
-            raise CredentialRefused("the client certificate has neither a SPIFFE URI nor a DNS name as SAN")
+            raise CredentialRefused(
+                "the client certificate has neither one SPIFFE URI nor the DNS name of a host as SAN"
+            )
         principal = Principal(subject=subject, issuer=ISSUER, roles=self._roles.get(subject, _NOTHING))
         return principal, certificate.not_valid_after_utc.timestamp()
 
@@ -56,4 +61,6 @@ def _subject(certificate: x509.Certificate) -> str | None:
     ]
     if len(spiffe) > 1:  # the X.509-SVID standard, §2, allows one
         return None
-    return next(iter([*spiffe, *names.get_values_for_type(x509.DNSName)]), None)
+    hosts = [each for each in names.get_values_for_type(x509.DNSName) if "*" not in each]
+    found = next(iter([*spiffe, *hosts]), "")
+    return found if _NAME.match(found) else None

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
+from weakref import WeakSet
 
 from interlock.call import in_thread
+from interlock.security.gauges import Gauges
 from interlock.security.renewal import Renewed, Term
 
 EVERY = timedelta(seconds=30)
@@ -191,7 +193,7 @@ def secret_source(place: str) -> SecretSource:
 class WatchedSecret:
     """A secret that is read when it is first asked for, and looked at again every 30 s while it is used.
 
-    While its source fails the last one is given out. Belongs to one event loop.
+    While its source fails the last one is given out. Its age is a metric under its name. Belongs to one event loop.
     """
 
     def __init__(
@@ -208,6 +210,8 @@ class WatchedSecret:
         self._made_at: float | None = None
         self._last: Secret | None = None
         self._renewed = Renewed(self._read, name, now=now)
+        self._name = name
+        _watched.add(self)
 
     async def get(self) -> Secret:
         """Return the secret; SecretError where there never was one."""
@@ -228,3 +232,19 @@ class WatchedSecret:
             self._made_at = reading.made_at if reading.made_at is not None else self._now()
         self._last = reading.secret
         return Term(value=reading.secret, renew_in=self._every)
+
+
+_watched: WeakSet[WatchedSecret] = WeakSet()
+
+
+def secrets_measured(metrics: Gauges) -> None:
+    """Show the age of every secret that this process watches and has read as a metric, by its name."""
+    metrics.gauge("service_secret_age_seconds", "Age of a watched secret.", _ages, labels=("secret",), merge="max")
+
+
+def _ages() -> dict[tuple[str, ...], float]:
+    found: dict[tuple[str, ...], float] = {}
+    for each in tuple(_watched):
+        if each._last is not None:
+            found[each._name,] = max(each.age, found.get((each._name,), 0.0))
+    return found

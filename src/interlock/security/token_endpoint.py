@@ -5,7 +5,6 @@ An issuer for one machine: production has an OpenID Connect provider of its own.
 
 import base64
 import json
-import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -14,12 +13,11 @@ from urllib.parse import parse_qsl, unquote
 
 from interlock.call import Principal, in_thread
 from interlock.errors import Error
+from interlock.security import audit
 from interlock.security.api_keys import ApiKeys
 from interlock.security.keys import KeySetError, load_keys
 from interlock.security.refused import CredentialRefused
 from interlock.security.tokens import Issuer
-
-log = logging.getLogger("interlock.audit")
 
 LARGEST = 8 * 1024
 LIFETIME = timedelta(hours=1)
@@ -121,12 +119,7 @@ async def _body(receive: Any) -> bytes:
 
 
 def _wrong_client(address: str, reason: str) -> NoReturn:
-    log.warning(
-        "no token was given to %s: %s",
-        address,
-        reason,
-        extra={"audit": "refused", "address": address, "reason": reason},
-    )
+    audit.refused_elsewhere("a token of the token endpoint", address, reason)
     raise TokenRefused("invalid_client", "the client is not known, or its secret is wrong", 401) from None
 
 

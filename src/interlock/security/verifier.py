@@ -61,6 +61,7 @@ class Verifier:
         self._clock = clock
         # By the token itself: a look-up compares the whole of it, and Python's hash of bytes costs a third of a digest.
         self._verified: OrderedDict[bytes, tuple[Principal, float, VerifyingKeys]] = OrderedDict()
+        self._hits = self._misses = 0
         for each in self._issuers:
             each.keys.on_withdrawn = self._verified.clear
 
@@ -103,6 +104,8 @@ class Verifier:
         metrics.gauge(
             "service_token_cache_entries", "Verified tokens that are remembered.", lambda: len(self._verified)
         )
+        metrics.counter("service_token_cache_hits", "Tokens that were remembered.", lambda: self._hits)
+        metrics.counter("service_token_cache_misses", "Tokens that had to be verified.", lambda: self._misses)
 
     def ages(self) -> dict[tuple[str, ...], float]:
         """Return the age in seconds of each known key that tells when it was made, by issuer and `kid`."""
@@ -120,6 +123,7 @@ class Verifier:
         if self._clock() >= found[2].stale_at:
             found[2].renew_behind()
         self._verified.move_to_end(header)
+        self._hits += 1
         return found[0]
 
     async def verify(self, header: bytes) -> Principal:
@@ -127,6 +131,7 @@ class Verifier:
 
         `CredentialRefused` says why not; `Unavailable` where no key could be fetched so far.
         """
+        self._misses += 1
         scheme, _, token = header.partition(b" ")
         if scheme.lower() != b"bearer":
             raise CredentialRefused("the authorization is no bearer token")

@@ -1,10 +1,14 @@
 """HTTP as security needs it: small documents from known places, with every bound set."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Mapping
 
 import httpx2
+
+if (_client := logging.getLogger("httpx2")).level == logging.NOTSET:
+    _client.setLevel(logging.WARNING)  # it tells each URL whole, with a password or key that stands in it
 
 PATIENCE = 10.0
 """Seconds for a whole exchange."""

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from interlock.testing.events import Events as Events
     from interlock.testing.events import Failed as Failed
     from interlock.testing.keyring import Keyring as Keyring
+    from interlock.testing.nats_server import nats_process as nats_process
     from interlock.testing.nats_server import nats_server as nats_server
     from interlock.testing.platforms import Platforms as Platforms
     from interlock.testing.platforms import ServedPlatform as ServedPlatform
     from interlock.testing.platforms import platform_running as platform_running
     from interlock.testing.postgresql import postgresql_databases as postgresql_databases
+    from interlock.testing.postgresql import postgresql_process as postgresql_process
     from interlock.testing.proxy import Bandwidth as Bandwidth
     from interlock.testing.proxy import Blackhole as Blackhole
     from interlock.testing.proxy import CutAfter as CutAfter
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from interlock.testing.proxy import Reset as Reset
     from interlock.testing.proxy import SlowClose as SlowClose
     from interlock.testing.proxy import Timeout as Timeout
+    from interlock.testing.rabbitmq_server import rabbitmq_process as rabbitmq_process
     from interlock.testing.rabbitmq_server import rabbitmq_server as rabbitmq_server
     from interlock.testing.servers import NoServer as NoServer
+    from interlock.testing.servers import ServerProcess as ServerProcess
     from interlock.testing.surroundings import Surroundings as Surroundings
     from interlock.testing.waiting import until as until
 
@@ -40,12 +44,12 @@ _HOMES = {
     "clock": ("Clock",),
     "events": ("Events", "Failed"),
     "keyring": ("Keyring",),
-    "nats_server": ("nats_server",),
+    "nats_server": ("nats_process", "nats_server"),
     "platforms": ("Platforms", "ServedPlatform", "platform_running"),
-    "postgresql": ("postgresql_databases",),
+    "postgresql": ("postgresql_databases", "postgresql_process"),
     "proxy": ("Bandwidth", "Blackhole", "CutAfter", "FaultyProxy", "Latency", "Reset", "SlowClose", "Timeout"),
-    "rabbitmq_server": ("rabbitmq_server",),
-    "servers": ("NoServer",),
+    "rabbitmq_server": ("rabbitmq_process", "rabbitmq_server"),
+    "servers": ("NoServer", "ServerProcess"),
     "surroundings": ("Surroundings",),
     "waiting": ("until",),
 }

@@ -10,13 +10,13 @@ from typing import Any, Generic, TypeVar
 from protobuf import Message
 
 from interlock.app import App
-from interlock.call import uuid7
 from interlock.contract.gen.interlock.v1.options_pb import EventOptions, ext_event
 from interlock.events import dead_letters
 from interlock.events.broker import DeadLetter
 from interlock.events.brokers.memory import MemoryBroker
 from interlock.events.envelope import Envelope
 from interlock.events.publisher import SCHEMA
+from interlock.stamps import uuid7
 
 M = TypeVar("M", bound="Message[Any]")
 T = TypeVar("T")

@@ -13,16 +13,19 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
-from interlock.call import uuid7
 from interlock.data.doorbell import Doorbell
-from interlock.events.broker import BrokerUnavailable, DeadLetter, Features, LeaseLost, partition_of
+from interlock.events.broker import BrokerUnavailable, DeadLetter, Delivery, Features, LeaseLost, partition_of
 from interlock.events.brokers import rows
 from interlock.events.brokers.file import BrokerFile
 from interlock.events.envelope import EVENT_BYTES, Envelope, to_attributes
 from interlock.events.lane import Item, Lane, Lanes
+from interlock.stamps import uuid7
 
 log = logging.getLogger("interlock")
+
+T = TypeVar("T")
 
 
 class EmbeddedBroker:
@@ -110,6 +113,10 @@ class EmbeddedBroker:
         """Return dead letters by id."""
         return await self.file.read(lambda db: rows.dead_letters(db, group, limit, after))
 
+    async def count_dead_letters(self, group: str) -> int:
+        """Count dead letters."""
+        return await self.file.read(lambda db: rows.count_dead_letters(db, group))
+
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
         """Return one dead letter."""
         return await self.file.read(lambda db: rows.dead_letter(db, letter_id))
@@ -167,6 +174,20 @@ class _Subscription:
                 async with asyncio.timeout(wait):
                     await self.bell.wait()
 
+    def more(self, after: Delivery, most: int) -> "list[_Delivery]":
+        lane = self.lanes.holding(after.envelope)
+        if lane is None or not isinstance(after, _Delivery):
+            return []
+        found = [_Delivery(self, lane, each) for each in lane.more(most, self.broker.clock())]
+        after.beside = [after, *found]
+        for each in found:
+            each.beside = after.beside
+        return found
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        ours = [each for each in deliveries if isinstance(each, _Delivery)]
+        await ours[0].ack_with(ours)
+
     async def close(self) -> None:
         if self._keeper is not None:
             self._keeper.cancel()
@@ -205,7 +226,7 @@ class _Subscription:
             self.bell.set()
 
     async def _claim(self) -> None:
-        idle = {lane.partition: lane.position for lane in self.lanes.held.values() if lane.out is None}
+        idle = {lane.partition: lane.position for lane in self.lanes.held.values() if lane.idle}
         now = self.broker.clock()
         times = (now, now + self.broker.lease)
         mine = await self.broker.file.write(
@@ -229,23 +250,35 @@ class _Delivery:
         self._lane = lane
         self._item = item
         self._counted = False
+        self.beside: list[_Delivery] = []
+        """Those taken together, itself among them: their attempts are counted in one write, before the first begins."""
 
     @property
     def tried(self) -> bool:
         return self._item.attempts > 0
 
     async def attempt(self) -> int:
-        number = await self._write(rows.count_attempt)
-        self._item.attempts = number
-        self._counted = True
-        return number
+        if not self._counted:
+            together = [each for each in self.beside if not each._counted] or [self]
+            numbers = await self._write(
+                lambda db, of, _: [rows.count_attempt(db, of, each._item.number) for each in together]
+            )
+            for each, number in zip(together, numbers, strict=True):
+                each._item.attempts = number
+                each._counted = True
+        return self._item.attempts
 
     async def ack(self) -> None:
-        item = self._item
-        before = [each.number for each in self._lane if each is not item]
+        await self.ack_with([self])
+
+    async def ack_with(self, deliveries: "Sequence[_Delivery]") -> None:
+        """Settle this one and others of its lane in one write."""
+        settled = {each._item.number for each in deliveries}
+        before = [each.number for each in self._lane if each.number not in settled]
         position = min(before) - 1 if before else self._lane.scanned
-        await self._write(lambda db, of, seq: rows.settle(db, of, seq, position))
-        self._lane.settle(item)
+        await self._write(lambda db, of, _: rows.settle(db, of, sorted(settled), position))
+        for each in deliveries:
+            self._lane.settle(each._item)
         self._subscription.bell.set()
 
     async def nack(self, delay: float) -> None:
@@ -257,14 +290,17 @@ class _Delivery:
     async def release(self) -> None:
         if self._counted:
             await self._write(rows.forgive)
+            self._item.attempts -= 1
+        elif self in self.beside:
+            self.beside.remove(self)
         self._lane.park(self._item, 0.0)
         self._subscription.bell.set()
 
-    async def _write(self, work: Callable[[sqlite3.Connection, tuple[str, int], int], int]) -> int:
+    async def _write(self, work: Callable[[sqlite3.Connection, tuple[str, int], int], T]) -> T:
         subscription = self._subscription
         of, owner, fence = (subscription.group, self._lane.partition), subscription.owner, self.fence
 
-        def write(db: sqlite3.Connection) -> int:
+        def write(db: sqlite3.Connection) -> T:
             if not rows.holds(db, of, owner, fence):
                 raise LeaseLost(f"partition {of[1]} of {of[0]} belongs to another member now")
             return work(db, of, self._item.number)

@@ -6,10 +6,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from interlock.call import uuid7
-from interlock.events.broker import PARTITIONS, DeadLetter, Features, LeaseLost, fair_share, partition_of
+from interlock.events.broker import PARTITIONS, DeadLetter, Delivery, Features, LeaseLost, fair_share, partition_of
 from interlock.events.envelope import EVENT_BYTES, Envelope
 from interlock.events.lane import Item, Lane, Lanes
+from interlock.stamps import uuid7
 
 
 @dataclass(slots=True)
@@ -98,6 +98,10 @@ class MemoryBroker:
         """Return dead letters by id."""
         wanted = (id_ for id_ in sorted(self._letters) if id_ > after and (not group or id_.startswith(f"{group}/")))
         return [self._letters[id_] for id_ in wanted][:limit]
+
+    async def count_dead_letters(self, group: str) -> int:
+        """Count dead letters."""
+        return sum(each.group == group for each in self._letters.values())
 
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
         """Return one dead letter."""
@@ -205,6 +209,17 @@ class _Subscription:
                     await self.bell.wait()
             except TimeoutError:
                 continue
+
+    def more(self, after: Delivery, most: int) -> "list[_Delivery]":
+        lane = self.lanes.holding(after.envelope)
+        if lane is None:
+            return []
+        self.broker.fill(lane, self.group, self._types)
+        return [_Delivery(self, lane, item) for item in lane.more(most, self.broker.now())]
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        for each in deliveries:
+            await each.ack()
 
     async def close(self) -> None:
         self.lanes.held.clear()

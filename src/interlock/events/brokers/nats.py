@@ -160,6 +160,12 @@ class NatsBroker:
             found = await asyncio.gather(*(self.dead_letter(each) for each in wanted))
         return [each for each in found if each is not None]
 
+    async def count_dead_letters(self, group: str) -> int:
+        """Count dead letters: each is a subject of its own."""
+        with self.reaching():
+            info = await self.js.stream_info(self.streams.dead, subjects_filter=self.streams.letters(group))
+        return len(info.state.subjects or ())
+
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
         """Return one dead letter."""
         found = await self._letter(letter_id)

@@ -89,6 +89,16 @@ class NatsDelivery:
         """Settle it, and wait for the server to say so."""
         reply = self._item.token.message.reply
         await self._reach(self._member.broker.requests.ask_one(reply, b"+ACK"))
+        self.done()
+
+    async def ack_unanswered(self) -> None:
+        """Tell the server that it is settled, and have it here still until `done`."""
+        with self._member.broker.reaching():
+            self._held()
+            await self._member.broker.client.publish(self._item.token.message.reply, b"+ACK")
+
+    def done(self) -> None:
+        """Close it here."""
         self._lane.settle(self._item)
         self._roomier()
 

@@ -5,6 +5,7 @@ import json
 import logging
 import random
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +13,19 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo
 from nats.js.errors import APIError, NotFoundError
 
-from interlock.call import uuid7
-from interlock.events.broker import PARTITIONS, BrokerUnavailable, fair_share
+from interlock.events.broker import PARTITIONS, BrokerUnavailable, Delivery, fair_share
 from interlock.events.brokers.nats_delivery import NatsDelivery, Token, note
 from interlock.events.brokers.nats_streams import durable
 from interlock.events.envelope import MalformedEnvelope, from_headers
 from interlock.events.lane import Item, Lane, Lanes
+from interlock.stamps import uuid7
 
 if TYPE_CHECKING:
     from interlock.events.brokers.nats import NatsBroker
 
 log = logging.getLogger("interlock")
 
-_ROOM = 32
+_ROOM = 64
 """Events of a partition that are with one member and not settled."""
 
 _EXPIRES = 20.0
@@ -93,6 +94,20 @@ class Member:
                 async with asyncio.timeout(None if due is None else due - now):
                     await self.bell.wait()
 
+    def more(self, after: Delivery, most: int) -> list[NatsDelivery]:
+        """Take what waits behind an event."""
+        lane = self.lanes.holding(after.envelope)
+        return [] if lane is None else [NatsDelivery(self, lane, each) for each in lane.more(most, time.monotonic())]
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge events, and wait for the server's answer to the last: it takes them in their order."""
+        ours = [each for each in deliveries if isinstance(each, NatsDelivery)]
+        for each in ours[:-1]:
+            await each.ack_unanswered()
+        await ours[-1].ack()
+        for each in ours[:-1]:
+            each.done()
+
     async def close(self) -> None:
         """Give back what is not settled, then the partitions."""
         if self._keeper is not None:
@@ -135,7 +150,7 @@ class Member:
         subjects = set(info.state.subjects or ())
         members = sum(each.startswith(f"{streams.events}.member.") for each in subjects)
         share = fair_share(members)
-        idle = [partition for partition, held in self.held.items() if held.lane.out is None]
+        idle = [partition for partition, held in self.held.items() if held.lane.idle]
         surplus = idle[: max(0, len(self.held) - share)]
         await asyncio.gather(*(self._give_up(partition) for partition in surplus))
         free = [each for each in range(PARTITIONS) if streams.lease(self.group, each) not in subjects]

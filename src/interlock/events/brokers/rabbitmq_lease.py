@@ -16,7 +16,7 @@ from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from interlock.call import uuid7
+from interlock.stamps import uuid7
 
 _STATE, _QUESTION = "state", "question"
 

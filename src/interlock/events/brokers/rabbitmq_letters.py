@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from interlock.call import uuid7
 from interlock.events.broker import UNREADABLE, BrokerUnavailable, DeadLetter
 from interlock.events.brokers.rabbitmq_topology import Topology
 from interlock.events.envelope import Envelope, MalformedEnvelope, from_json, to_json
+from interlock.stamps import uuid7
 
 if TYPE_CHECKING:
     from interlock.events.brokers.rabbitmq import RabbitBroker

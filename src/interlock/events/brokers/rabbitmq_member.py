@@ -4,13 +4,13 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from interlock.events.broker import PARTITIONS, BrokerUnavailable, fair_share
+from interlock.events.broker import PARTITIONS, BrokerUnavailable, Delivery, fair_share
 from interlock.events.brokers.rabbitmq_delivery import RabbitDelivery, Seat
 from interlock.events.brokers.rabbitmq_lease import Lease
 from interlock.events.brokers.rabbitmq_topology import consumers, ready
@@ -78,6 +78,18 @@ class Member:
                 async with asyncio.timeout(None if due is None else due - now):
                     await self.bell.wait()
 
+    def more(self, after: Delivery, most: int) -> list[RabbitDelivery]:
+        """Take what waits behind an event."""
+        lane = self.lanes.holding(after.envelope)
+        if lane is None:
+            return []
+        return [RabbitDelivery(self, self.seats[lane.partition], each) for each in lane.more(most, time.monotonic())]
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge each; the server need not answer."""
+        for each in deliveries:
+            await each.ack()
+
     async def close(self) -> None:
         """Leave: note the attempts of what is open, then let the channels go, which gives it back in its order."""
         seats = list(self.seats.values())
@@ -126,7 +138,7 @@ class Member:
                     surplus = len(self.seats) - await self._share(channel)
             except BrokerUnavailable:
                 continue  # the partitions' tasks tell it
-            idle = [seat for seat in self.seats.values() if seat.lane.out is None]
+            idle = [seat for seat in self.seats.values() if seat.lane.idle]
             for seat in idle[: max(0, surplus)]:
                 seat.surrender.set()
 
@@ -205,7 +217,7 @@ class Member:
                 if time.monotonic() - refreshed > _REFRESH:
                     refreshed = time.monotonic()
                     await seat.lease.write()
-            if seat.lane.out is None:
+            if seat.lane.idle:
                 self.lanes.held.pop(seat.lane.partition, None)
                 await seat.note(list(seat.lane))
             else:

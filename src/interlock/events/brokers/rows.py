@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from interlock.call import uuid7
 from interlock.events.broker import PARTITIONS, DeadLetter, fair_share
 from interlock.events.envelope import Envelope, from_attributes, to_attributes
+from interlock.stamps import uuid7
 
 _ROW = "VALUES (?, ?, ?, ?, ?, ?, ?)"
 
@@ -124,12 +124,11 @@ def postpone(db: sqlite3.Connection, of: tuple[str, int], seq: int, due: float) 
     return db.execute(f"{upsert} ON CONFLICT DO UPDATE SET due = excluded.due", (*of, seq, due)).rowcount
 
 
-def settle(db: sqlite3.Connection, of: tuple[str, int], seq: int, position: int) -> int:
-    """Settle a message; everything up to `position` is settled then."""
+def settle(db: sqlite3.Connection, of: tuple[str, int], numbers: Sequence[int], position: int) -> int:
+    """Settle messages; everything up to `position` is settled then."""
     db.execute("UPDATE lane SET position = max(position, ?) WHERE grp = ? AND partition = ?", (position, *of))
-    if position < seq:
-        upsert = "INSERT INTO delivery (grp, partition, seq, settled) VALUES (?, ?, ?, 1)"
-        db.execute(f"{upsert} ON CONFLICT DO UPDATE SET settled = 1", (*of, seq))
+    upsert = "INSERT INTO delivery (grp, partition, seq, settled) VALUES (?, ?, ?, 1)"
+    db.executemany(f"{upsert} ON CONFLICT DO UPDATE SET settled = 1", [(*of, seq) for seq in numbers if seq > position])
     gone = "DELETE FROM delivery WHERE grp = ? AND partition = ? AND seq <= ?"
     return db.execute(gone, (*of, position)).rowcount
 
@@ -167,6 +166,11 @@ def dead_letters(db: sqlite3.Connection, group: str, limit: int, after: str) -> 
     """Return dead letters by id."""
     query = "SELECT * FROM dead_letter WHERE id > ? AND (? = '' OR grp = ?) ORDER BY id LIMIT ?"
     return [_letter(row) for row in db.execute(query, (after, group, group, limit))]
+
+
+def count_dead_letters(db: sqlite3.Connection, group: str) -> int:
+    """Count the dead letters of a group."""
+    return int(db.execute("SELECT count(*) FROM dead_letter WHERE grp = ?", (group,)).fetchone()[0])
 
 
 def dead_letter(db: sqlite3.Connection, letter_id: str) -> DeadLetter | None:

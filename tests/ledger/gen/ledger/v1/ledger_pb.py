@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from protobuf import DescFile
 
 
-_TransferSentFields: TypeAlias = Literal["account", "number", "amount"]
+_TransferSentFields: TypeAlias = Literal["account", "number", "amount", "memo"]
 
 class TransferSent(Message[_TransferSentFields]):
     """
@@ -44,9 +44,15 @@ class TransferSent(Message[_TransferSentFields]):
             ```proto
             int64 amount = 3;
             ```
+        memo:
+            What it is for.
+
+            ```proto
+            string memo = 4;
+            ```
     """
 
-    __slots__ = ("account", "number", "amount")
+    __slots__ = ("account", "number", "amount", "memo")
 
     if TYPE_CHECKING:
 
@@ -56,12 +62,14 @@ class TransferSent(Message[_TransferSentFields]):
             account: str = "",
             number: int = 0,
             amount: int = 0,
+            memo: str = "",
         ) -> None:
             pass
 
         account: str
         number: int
         amount: int
+        memo: str
 
 _TransferReceivedFields: TypeAlias = Literal["account", "number"]
 
@@ -101,7 +109,7 @@ class TransferReceived(Message[_TransferReceivedFields]):
 
 
 _DESC = file_desc(
-    b'\n\x16ledger/v1/ledger.proto\x12\tledger.v1\x1a\x1ainterlock/v1/options.proto"v\n\x0cTransferSent\x12\x18\n\x07account\x18\x01 \x01(\tR\x07account\x12\x16\n\x06number\x18\x02 \x01(\x03R\x06number\x12\x16\n\x06amount\x18\x03 \x01(\x03R\x06amount:\x1c\xa2\x9f#\x18\n\rtransfer.sent\x12\x07account"f\n\x10TransferReceived\x12\x18\n\x07account\x18\x01 \x01(\tR\x07account\x12\x16\n\x06number\x18\x02 \x01(\x03R\x06number: \xa2\x9f#\x1c\n\x11transfer.received\x12\x07account2>\n\x0bSendingBank\x1a/\xa2\x9f#+\n\x05tests\x10\x02\x1a\rtransfer.sent"\x11transfer.received2@\n\rReceivingBank\x1a/\xa2\x9f#+\n\x05tests\x10\x02\x1a\x11transfer.received"\rtransfer.sentb\x06proto3',
+    b'\n\x16ledger/v1/ledger.proto\x12\tledger.v1\x1a\x1ainterlock/v1/options.proto"\x8a\x01\n\x0cTransferSent\x12\x18\n\x07account\x18\x01 \x01(\tR\x07account\x12\x16\n\x06number\x18\x02 \x01(\x03R\x06number\x12\x16\n\x06amount\x18\x03 \x01(\x03R\x06amount\x12\x12\n\x04memo\x18\x04 \x01(\tR\x04memo:\x1c\xa2\x9f#\x18\n\rtransfer.sent\x12\x07account"f\n\x10TransferReceived\x12\x18\n\x07account\x18\x01 \x01(\tR\x07account\x12\x16\n\x06number\x18\x02 \x01(\x03R\x06number: \xa2\x9f#\x1c\n\x11transfer.received\x12\x07account2>\n\x0bSendingBank\x1a/\xa2\x9f#+\n\x05tests\x10\x02\x1a\rtransfer.sent"\x11transfer.received2@\n\rReceivingBank\x1a/\xa2\x9f#+\n\x05tests\x10\x02\x1a\x11transfer.received"\rtransfer.sentb\x06proto3',
     [
         options_pb.desc(),
     ],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from protobuf.wkt.google.protobuf.duration_pb import Duration
 
 
-_ServiceOptionsFields: TypeAlias = Literal["owner", "tier", "publishes", "subscribes", "calls", "objectives"]
+_ServiceOptionsFields: TypeAlias = Literal["owner", "tier", "publishes", "subscribes", "calls", "objectives", "policy"]
 
 class ServiceOptions(Message[_ServiceOptionsFields]):
     """
@@ -68,9 +68,15 @@ class ServiceOptions(Message[_ServiceOptionsFields]):
             ```proto
             optional interlock.v1.Objectives objectives = 6;
             ```
+        policy:
+            How its callers behave while it is slow or away, unless a method says otherwise.
+
+            ```proto
+            optional interlock.v1.CallPolicy policy = 7;
+            ```
     """
 
-    __slots__ = ("owner", "tier", "publishes", "subscribes", "calls", "objectives")
+    __slots__ = ("owner", "tier", "publishes", "subscribes", "calls", "objectives", "policy")
 
     if TYPE_CHECKING:
 
@@ -83,6 +89,7 @@ class ServiceOptions(Message[_ServiceOptionsFields]):
             subscribes: list[str] | None = None,
             calls: list[str] | None = None,
             objectives: Objectives | None = None,
+            policy: CallPolicy | None = None,
         ) -> None:
             pass
 
@@ -92,8 +99,9 @@ class ServiceOptions(Message[_ServiceOptionsFields]):
         subscribes: list[str]
         calls: list[str]
         objectives: Objectives | None
+        policy: CallPolicy | None
 
-_MethodOptionsFields: TypeAlias = Literal["permission", "unauthenticated", "exposure", "timeout", "idempotency", "rate_limit", "tier", "errors", "examples", "deprecation", "objectives"]
+_MethodOptionsFields: TypeAlias = Literal["permission", "unauthenticated", "exposure", "timeout", "idempotency", "rate_limit", "tier", "errors", "examples", "deprecation", "objectives", "policy"]
 
 class MethodOptions(Message[_MethodOptionsFields]):
     """
@@ -164,9 +172,15 @@ class MethodOptions(Message[_MethodOptionsFields]):
             ```proto
             optional interlock.v1.Objectives objectives = 11;
             ```
+        policy:
+            How its callers behave while it is slow or away, where that differs from the service's.
+
+            ```proto
+            optional interlock.v1.CallPolicy policy = 12;
+            ```
     """
 
-    __slots__ = ("exposure", "timeout", "idempotency", "rate_limit", "tier", "errors", "examples", "deprecation", "objectives", "access")
+    __slots__ = ("exposure", "timeout", "idempotency", "rate_limit", "tier", "errors", "examples", "deprecation", "objectives", "policy", "access")
 
     if TYPE_CHECKING:
 
@@ -183,6 +197,7 @@ class MethodOptions(Message[_MethodOptionsFields]):
             examples: list[Example] | None = None,
             deprecation: Deprecation | None = None,
             objectives: Objectives | None = None,
+            policy: CallPolicy | None = None,
         ) -> None:
             pass
 
@@ -196,6 +211,7 @@ class MethodOptions(Message[_MethodOptionsFields]):
         examples: list[Example]
         deprecation: Deprecation | None
         objectives: Objectives | None
+        policy: CallPolicy | None
 
 _EventOptionsFields: TypeAlias = Literal["type", "key", "deprecation"]
 
@@ -494,6 +510,332 @@ class Objectives(Message[_ObjectivesFields]):
         success_ratio: float
         requests_per_second: int
 
+_CallPolicyFields: TypeAlias = Literal["preset", "retry", "breaker", "bulkhead", "throttle"]
+
+class CallPolicy(Message[_CallPolicyFields]):
+    """
+    How Interlock's clients call: a preset, and what differs from it. A caller's own code and settings come first.
+
+    ```proto
+    message interlock.v1.CallPolicy
+    ```
+
+    Attributes:
+        preset:
+            What goes together.
+
+            ```proto
+            interlock.v1.CallPolicy.Preset preset = 1;
+            ```
+        retry:
+            What differs in retries.
+
+            ```proto
+            optional interlock.v1.CallPolicy.Retry retry = 2;
+            ```
+        breaker:
+            What differs in the breaker.
+
+            ```proto
+            optional interlock.v1.CallPolicy.Breaker breaker = 3;
+            ```
+        bulkhead:
+            What differs in the bulkhead; the operation then has one of its own.
+
+            ```proto
+            optional interlock.v1.CallPolicy.Bulkhead bulkhead = 4;
+            ```
+        throttle:
+            Whether a caller keeps itself under the rate limit that it was told.
+
+            ```proto
+            optional bool throttle = 5;
+            ```
+    """
+
+    __slots__ = ("preset", "retry", "breaker", "bulkhead", "throttle")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            preset: CallPolicy.Preset | None = None,
+            retry: CallPolicy.Retry | None = None,
+            breaker: CallPolicy.Breaker | None = None,
+            bulkhead: CallPolicy.Bulkhead | None = None,
+            throttle: bool | None = None,
+        ) -> None:
+            pass
+
+        preset: CallPolicy.Preset
+        retry: CallPolicy.Retry | None
+        breaker: CallPolicy.Breaker | None
+        bulkhead: CallPolicy.Bulkhead | None
+        throttle: bool
+
+    _RetryFields: TypeAlias = Literal["attempts", "base", "cap", "multiplier", "longest_pause"]
+
+    class Retry(Message[_RetryFields]):
+        """
+        Trying again what failed for a passing reason.
+
+        ```proto
+        message interlock.v1.CallPolicy.Retry
+        ```
+
+        Attributes:
+            attempts:
+                Attempts in all, the first included; 1: none is repeated.
+
+                ```proto
+                optional uint32 attempts = 1;
+                ```
+            base:
+                The wait before the first retry; each is a random share of it.
+
+                ```proto
+                optional google.protobuf.Duration base = 2;
+                ```
+            cap:
+                The longest of these waits.
+
+                ```proto
+                optional google.protobuf.Duration cap = 3;
+                ```
+            multiplier:
+                By how much the wait grows from retry to retry.
+
+                ```proto
+                optional double multiplier = 4;
+                ```
+            longest_pause:
+                The longest pause that a callee may ask for (`Retry-After`); a longer one ends the call.
+
+                ```proto
+                optional google.protobuf.Duration longest_pause = 5;
+                ```
+        """
+
+        __slots__ = ("attempts", "base", "cap", "multiplier", "longest_pause")
+
+        if TYPE_CHECKING:
+
+            def __init__(
+                self,
+                *,
+                attempts: int | None = None,
+                base: Duration | None = None,
+                cap: Duration | None = None,
+                multiplier: float | None = None,
+                longest_pause: Duration | None = None,
+            ) -> None:
+                pass
+
+            attempts: int
+            base: Duration | None
+            cap: Duration | None
+            multiplier: float
+            longest_pause: Duration | None
+
+    _BreakerFields: TypeAlias = Literal["enabled", "window", "minimum_calls", "failure_rate", "consecutive_failures", "open_for", "probes", "slow", "slow_rate"]
+
+    class Breaker(Message[_BreakerFields]):
+        """
+        Leaving a callee alone that fails.
+
+        ```proto
+        message interlock.v1.CallPolicy.Breaker
+        ```
+
+        Attributes:
+            enabled:
+                False: there is none.
+
+                ```proto
+                optional bool enabled = 1;
+                ```
+            window:
+                The time that counts.
+
+                ```proto
+                optional google.protobuf.Duration window = 2;
+                ```
+            minimum_calls:
+                Calls in the window before the rates count; 0: they never do.
+
+                ```proto
+                optional uint32 minimum_calls = 3;
+                ```
+            failure_rate:
+                The share of failed calls that opens it.
+
+                ```proto
+                optional double failure_rate = 4;
+                ```
+            consecutive_failures:
+                Failures in a row that open it; 0: any number.
+
+                ```proto
+                optional uint32 consecutive_failures = 5;
+                ```
+            open_for:
+                How long it stays open.
+
+                ```proto
+                optional google.protobuf.Duration open_for = 6;
+                ```
+            probes:
+                Calls that then try.
+
+                ```proto
+                optional uint32 probes = 7;
+                ```
+            slow:
+                From when on a call is slow; left out: never.
+
+                ```proto
+                optional google.protobuf.Duration slow = 8;
+                ```
+            slow_rate:
+                The share of slow calls that opens it.
+
+                ```proto
+                optional double slow_rate = 9;
+                ```
+        """
+
+        __slots__ = ("enabled", "window", "minimum_calls", "failure_rate", "consecutive_failures", "open_for", "probes", "slow", "slow_rate")
+
+        if TYPE_CHECKING:
+
+            def __init__(
+                self,
+                *,
+                enabled: bool | None = None,
+                window: Duration | None = None,
+                minimum_calls: int | None = None,
+                failure_rate: float | None = None,
+                consecutive_failures: int | None = None,
+                open_for: Duration | None = None,
+                probes: int | None = None,
+                slow: Duration | None = None,
+                slow_rate: float | None = None,
+            ) -> None:
+                pass
+
+            enabled: bool
+            window: Duration | None
+            minimum_calls: int
+            failure_rate: float
+            consecutive_failures: int
+            open_for: Duration | None
+            probes: int
+            slow: Duration | None
+            slow_rate: float
+
+    _BulkheadFields: TypeAlias = Literal["calls", "waiting", "wait"]
+
+    class Bulkhead(Message[_BulkheadFields]):
+        """
+        A bounded share of the caller for one callee.
+
+        ```proto
+        message interlock.v1.CallPolicy.Bulkhead
+        ```
+
+        Attributes:
+            calls:
+                Calls at a time; 0: any number.
+
+                ```proto
+                optional uint32 calls = 1;
+                ```
+            waiting:
+                More that may wait for a place.
+
+                ```proto
+                optional uint32 waiting = 2;
+                ```
+            wait:
+                For how long they may.
+
+                ```proto
+                optional google.protobuf.Duration wait = 3;
+                ```
+        """
+
+        __slots__ = ("calls", "waiting", "wait")
+
+        if TYPE_CHECKING:
+
+            def __init__(
+                self,
+                *,
+                calls: int | None = None,
+                waiting: int | None = None,
+                wait: Duration | None = None,
+            ) -> None:
+                pass
+
+            calls: int
+            waiting: int
+            wait: Duration | None
+
+    class Preset(Enum):
+        """
+        Policies that go together.
+
+        ```proto
+        enum interlock.v1.CallPolicy.Preset
+        ```
+
+        Attributes:
+            UNSPECIFIED:
+                STANDARD, or the service's where a method leaves it out.
+
+                ```proto
+                PRESET_UNSPECIFIED = 0
+                ```
+            STANDARD:
+                Three retries from 100 ms, a breaker that opens at half of the calls failing, 1,000 calls at a time.
+
+                ```proto
+                STANDARD = 1
+                ```
+            PATIENT:
+                For work that nobody waits for: six retries from 200 ms up to 10 s, and a place is waited for.
+
+                ```proto
+                PATIENT = 2
+                ```
+            STRICT:
+                For callers in a hurry: one retry, a breaker that opens soon and for slow calls too, 50 calls at a time.
+
+                ```proto
+                STRICT = 3
+                ```
+            COUNTING:
+                Like STANDARD, with a breaker that opens after five failures in a row and tries one call after 30 s.
+
+                ```proto
+                COUNTING = 4
+                ```
+            OFF:
+                None of it; deadlines are kept all the same.
+
+                ```proto
+                OFF = 5
+                ```
+        """
+
+        UNSPECIFIED = 0
+        STANDARD = 1
+        PATIENT = 2
+        STRICT = 3
+        COUNTING = 4
+        OFF = 5
+
 class Tier(Enum):
     """
     The traffic that a service or method is built for.
@@ -631,7 +973,7 @@ extend google.protobuf.FieldOptions { optional interlock.v1.FieldOptions field =
 
 
 _DESC = file_desc(
-    b'\n\x1ainterlock/v1/options.proto\x12\x0cinterlock.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto"\xdc\x01\n\x0eServiceOptions\x12\x14\n\x05owner\x18\x01 \x01(\tR\x05owner\x12&\n\x04tier\x18\x02 \x01(\x0e2\x12.interlock.v1.TierR\x04tier\x12\x1c\n\tpublishes\x18\x03 \x03(\tR\tpublishes\x12\x1e\n\nsubscribes\x18\x04 \x03(\tR\nsubscribes\x12\x14\n\x05calls\x18\x05 \x03(\tR\x05calls\x128\n\nobjectives\x18\x06 \x01(\x0b2\x18.interlock.v1.ObjectivesR\nobjectives"\xc4\x04\n\rMethodOptions\x12 \n\npermission\x18\x01 \x01(\tH\x00R\npermission\x12*\n\x0funauthenticated\x18\x02 \x01(\x08H\x00R\x0funauthenticated\x122\n\x08exposure\x18\x03 \x01(\x0e2\x16.interlock.v1.ExposureR\x08exposure\x123\n\x07timeout\x18\x04 \x01(\x0b2\x19.google.protobuf.DurationR\x07timeout\x12@\n\x0bidempotency\x18\x05 \x01(\x0e2\x19.interlock.v1.IdempotencyH\x01R\x0bidempotency\x88\x01\x01\x126\n\nrate_limit\x18\x06 \x01(\x0b2\x17.interlock.v1.RateLimitR\trateLimit\x12&\n\x04tier\x18\x07 \x01(\x0e2\x12.interlock.v1.TierR\x04tier\x12\x16\n\x06errors\x18\x08 \x03(\tR\x06errors\x121\n\x08examples\x18\t \x03(\x0b2\x15.interlock.v1.ExampleR\x08examples\x12;\n\x0bdeprecation\x18\n \x01(\x0b2\x19.interlock.v1.DeprecationR\x0bdeprecation\x128\n\nobjectives\x18\x0b \x01(\x0b2\x18.interlock.v1.ObjectivesR\nobjectivesB\x08\n\x06accessB\x0e\n\x0c_idempotency"q\n\x0cEventOptions\x12\x12\n\x04type\x18\x01 \x01(\tR\x04type\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12;\n\x0bdeprecation\x18\x03 \x01(\x0b2\x19.interlock.v1.DeprecationR\x0bdeprecation"\xab\x01\n\x0cFieldOptions\x12\x1c\n\tsensitive\x18\x01 \x01(\x08R\tsensitive\x12\x1e\n\nfilterable\x18\x02 \x01(\x08R\nfilterable\x12\x1a\n\x08sortable\x18\x03 \x01(\x08R\x08sortable\x12\x18\n\x07example\x18\x04 \x01(\tR\x07example\x12\'\n\x0ftrace_attribute\x18\x05 \x01(\tR\x0etraceAttribute"T\n\tRateLimit\x12\x1a\n\x08requests\x18\x01 \x01(\rR\x08requests\x12+\n\x03per\x18\x02 \x01(\x0b2\x19.google.protobuf.DurationR\x03per"M\n\x07Example\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07request\x18\x02 \x01(\tR\x07request\x12\x14\n\x05reply\x18\x03 \x01(\tR\x05reply"Y\n\x0bDeprecation\x12\x14\n\x05since\x18\x01 \x01(\tR\x05since\x12\x16\n\x06sunset\x18\x02 \x01(\tR\x06sunset\x12\x1c\n\tsuccessor\x18\x03 \x01(\tR\tsuccessor"\x9d\x01\n\nObjectives\x12:\n\x0blatency_p95\x18\x01 \x01(\x0b2\x19.google.protobuf.DurationR\nlatencyP95\x12#\n\rsuccess_ratio\x18\x02 \x01(\x01R\x0csuccessRatio\x12.\n\x13requests_per_second\x18\x03 \x01(\rR\x11requestsPerSecond*F\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bHIGH_VOLUME\x10\x01\x12\x0c\n\x08STANDARD\x10\x02\x12\t\n\x05ADMIN\x10\x03*&\n\x08Exposure\x12\x0c\n\x08INTERNAL\x10\x00\x12\x0c\n\x08EXTERNAL\x10\x01*,\n\x0bIdempotency\x12\x08\n\x04NONE\x10\x00\x12\x08\n\x04SAFE\x10\x01\x12\t\n\x05KEYED\x10\x02:Y\n\x07service\x18\xf4\xb3\x04 \x01(\x0b2\x1c.interlock.v1.ServiceOptions\x12\x1f.google.protobuf.ServiceOptionsR\x07service:U\n\x06method\x18\xf4\xb3\x04 \x01(\x0b2\x1b.interlock.v1.MethodOptions\x12\x1e.google.protobuf.MethodOptionsR\x06method:S\n\x05event\x18\xf4\xb3\x04 \x01(\x0b2\x1a.interlock.v1.EventOptions\x12\x1f.google.protobuf.MessageOptionsR\x05event:Q\n\x05field\x18\xf4\xb3\x04 \x01(\x0b2\x1a.interlock.v1.FieldOptions\x12\x1d.google.protobuf.FieldOptionsR\x05fieldb\x06proto3',
+    b'\n\x1ainterlock/v1/options.proto\x12\x0cinterlock.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto"\x8e\x02\n\x0eServiceOptions\x12\x14\n\x05owner\x18\x01 \x01(\tR\x05owner\x12&\n\x04tier\x18\x02 \x01(\x0e2\x12.interlock.v1.TierR\x04tier\x12\x1c\n\tpublishes\x18\x03 \x03(\tR\tpublishes\x12\x1e\n\nsubscribes\x18\x04 \x03(\tR\nsubscribes\x12\x14\n\x05calls\x18\x05 \x03(\tR\x05calls\x128\n\nobjectives\x18\x06 \x01(\x0b2\x18.interlock.v1.ObjectivesR\nobjectives\x120\n\x06policy\x18\x07 \x01(\x0b2\x18.interlock.v1.CallPolicyR\x06policy"\xf6\x04\n\rMethodOptions\x12 \n\npermission\x18\x01 \x01(\tH\x00R\npermission\x12*\n\x0funauthenticated\x18\x02 \x01(\x08H\x00R\x0funauthenticated\x122\n\x08exposure\x18\x03 \x01(\x0e2\x16.interlock.v1.ExposureR\x08exposure\x123\n\x07timeout\x18\x04 \x01(\x0b2\x19.google.protobuf.DurationR\x07timeout\x12@\n\x0bidempotency\x18\x05 \x01(\x0e2\x19.interlock.v1.IdempotencyH\x01R\x0bidempotency\x88\x01\x01\x126\n\nrate_limit\x18\x06 \x01(\x0b2\x17.interlock.v1.RateLimitR\trateLimit\x12&\n\x04tier\x18\x07 \x01(\x0e2\x12.interlock.v1.TierR\x04tier\x12\x16\n\x06errors\x18\x08 \x03(\tR\x06errors\x121\n\x08examples\x18\t \x03(\x0b2\x15.interlock.v1.ExampleR\x08examples\x12;\n\x0bdeprecation\x18\n \x01(\x0b2\x19.interlock.v1.DeprecationR\x0bdeprecation\x128\n\nobjectives\x18\x0b \x01(\x0b2\x18.interlock.v1.ObjectivesR\nobjectives\x120\n\x06policy\x18\x0c \x01(\x0b2\x18.interlock.v1.CallPolicyR\x06policyB\x08\n\x06accessB\x0e\n\x0c_idempotency"q\n\x0cEventOptions\x12\x12\n\x04type\x18\x01 \x01(\tR\x04type\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12;\n\x0bdeprecation\x18\x03 \x01(\x0b2\x19.interlock.v1.DeprecationR\x0bdeprecation"\xab\x01\n\x0cFieldOptions\x12\x1c\n\tsensitive\x18\x01 \x01(\x08R\tsensitive\x12\x1e\n\nfilterable\x18\x02 \x01(\x08R\nfilterable\x12\x1a\n\x08sortable\x18\x03 \x01(\x08R\x08sortable\x12\x18\n\x07example\x18\x04 \x01(\tR\x07example\x12\'\n\x0ftrace_attribute\x18\x05 \x01(\tR\x0etraceAttribute"T\n\tRateLimit\x12\x1a\n\x08requests\x18\x01 \x01(\rR\x08requests\x12+\n\x03per\x18\x02 \x01(\x0b2\x19.google.protobuf.DurationR\x03per"M\n\x07Example\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07request\x18\x02 \x01(\tR\x07request\x12\x14\n\x05reply\x18\x03 \x01(\tR\x05reply"Y\n\x0bDeprecation\x12\x14\n\x05since\x18\x01 \x01(\tR\x05since\x12\x16\n\x06sunset\x18\x02 \x01(\tR\x06sunset\x12\x1c\n\tsuccessor\x18\x03 \x01(\tR\tsuccessor"\x9d\x01\n\nObjectives\x12:\n\x0blatency_p95\x18\x01 \x01(\x0b2\x19.google.protobuf.DurationR\nlatencyP95\x12#\n\rsuccess_ratio\x18\x02 \x01(\x01R\x0csuccessRatio\x12.\n\x13requests_per_second\x18\x03 \x01(\rR\x11requestsPerSecond"\x85\n\n\nCallPolicy\x127\n\x06preset\x18\x01 \x01(\x0e2\x1f.interlock.v1.CallPolicy.PresetR\x06preset\x124\n\x05retry\x18\x02 \x01(\x0b2\x1e.interlock.v1.CallPolicy.RetryR\x05retry\x12:\n\x07breaker\x18\x03 \x01(\x0b2 .interlock.v1.CallPolicy.BreakerR\x07breaker\x12=\n\x08bulkhead\x18\x04 \x01(\x0b2!.interlock.v1.CallPolicy.BulkheadR\x08bulkhead\x12\x1f\n\x08throttle\x18\x05 \x01(\x08H\x00R\x08throttle\x88\x01\x01\x1a\x85\x02\n\x05Retry\x12\x1f\n\x08attempts\x18\x01 \x01(\rH\x00R\x08attempts\x88\x01\x01\x12-\n\x04base\x18\x02 \x01(\x0b2\x19.google.protobuf.DurationR\x04base\x12+\n\x03cap\x18\x03 \x01(\x0b2\x19.google.protobuf.DurationR\x03cap\x12#\n\nmultiplier\x18\x04 \x01(\x01H\x01R\nmultiplier\x88\x01\x01\x12>\n\rlongest_pause\x18\x05 \x01(\x0b2\x19.google.protobuf.DurationR\x0clongestPauseB\x0b\n\t_attemptsB\r\n\x0b_multiplier\x1a\xea\x03\n\x07Breaker\x12\x1d\n\x07enabled\x18\x01 \x01(\x08H\x00R\x07enabled\x88\x01\x01\x121\n\x06window\x18\x02 \x01(\x0b2\x19.google.protobuf.DurationR\x06window\x12(\n\rminimum_calls\x18\x03 \x01(\rH\x01R\x0cminimumCalls\x88\x01\x01\x12&\n\x0cfailure_rate\x18\x04 \x01(\x01H\x02R\x0bfailureRate\x88\x01\x01\x126\n\x14consecutive_failures\x18\x05 \x01(\rH\x03R\x13consecutiveFailures\x88\x01\x01\x124\n\x08open_for\x18\x06 \x01(\x0b2\x19.google.protobuf.DurationR\x07openFor\x12\x1b\n\x06probes\x18\x07 \x01(\rH\x04R\x06probes\x88\x01\x01\x12-\n\x04slow\x18\x08 \x01(\x0b2\x19.google.protobuf.DurationR\x04slow\x12 \n\tslow_rate\x18\t \x01(\x01H\x05R\x08slowRate\x88\x01\x01B\n\n\x08_enabledB\x10\n\x0e_minimum_callsB\x0f\n\r_failure_rateB\x17\n\x15_consecutive_failuresB\t\n\x07_probesB\x0c\n\n_slow_rate\x1a\x89\x01\n\x08Bulkhead\x12\x19\n\x05calls\x18\x01 \x01(\rH\x00R\x05calls\x88\x01\x01\x12\x1d\n\x07waiting\x18\x02 \x01(\rH\x01R\x07waiting\x88\x01\x01\x12-\n\x04wait\x18\x03 \x01(\x0b2\x19.google.protobuf.DurationR\x04waitB\x08\n\x06_callsB\n\n\x08_waiting"^\n\x06Preset\x12\x16\n\x12PRESET_UNSPECIFIED\x10\x00\x12\x0c\n\x08STANDARD\x10\x01\x12\x0b\n\x07PATIENT\x10\x02\x12\n\n\x06STRICT\x10\x03\x12\x0c\n\x08COUNTING\x10\x04\x12\x07\n\x03OFF\x10\x05B\x0b\n\t_throttle*F\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bHIGH_VOLUME\x10\x01\x12\x0c\n\x08STANDARD\x10\x02\x12\t\n\x05ADMIN\x10\x03*&\n\x08Exposure\x12\x0c\n\x08INTERNAL\x10\x00\x12\x0c\n\x08EXTERNAL\x10\x01*,\n\x0bIdempotency\x12\x08\n\x04NONE\x10\x00\x12\x08\n\x04SAFE\x10\x01\x12\t\n\x05KEYED\x10\x02:Y\n\x07service\x18\xf4\xb3\x04 \x01(\x0b2\x1c.interlock.v1.ServiceOptions\x12\x1f.google.protobuf.ServiceOptionsR\x07service:U\n\x06method\x18\xf4\xb3\x04 \x01(\x0b2\x1b.interlock.v1.MethodOptions\x12\x1e.google.protobuf.MethodOptionsR\x06method:S\n\x05event\x18\xf4\xb3\x04 \x01(\x0b2\x1a.interlock.v1.EventOptions\x12\x1f.google.protobuf.MessageOptionsR\x05event:Q\n\x05field\x18\xf4\xb3\x04 \x01(\x0b2\x1a.interlock.v1.FieldOptions\x12\x1d.google.protobuf.FieldOptionsR\x05fieldb\x06proto3',
     [
         descriptor_pb.desc(),
         duration_pb.desc(),
@@ -645,6 +987,11 @@ _DESC = file_desc(
         "Example": Example,
         "Deprecation": Deprecation,
         "Objectives": Objectives,
+        "CallPolicy": CallPolicy,
+        "CallPolicy.Retry": CallPolicy.Retry,
+        "CallPolicy.Breaker": CallPolicy.Breaker,
+        "CallPolicy.Bulkhead": CallPolicy.Bulkhead,
+        "CallPolicy.Preset": CallPolicy.Preset,
         "Tier": Tier,
         "Exposure": Exposure,
         "Idempotency": Idempotency,
