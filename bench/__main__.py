@@ -48,6 +48,17 @@ EXAMPLES = """sections:
   import    import interlock, interlock --help
   memory    a worker's memory and its start
 
+programs of their own, each with --help or its docstring:
+  python -m bench.orders         orders through the gateway to CONFIRMED, open loop
+  python -m bench.overload       twice and five times what a service can do
+  python -m bench.restarts       rolling restarts under load
+  python -m bench.amplification  retries over three layers with a dead backend
+  python -m bench.breaker        slow calls, refusals and probes of a circuit breaker
+  python -m bench.neighbours     collector, log and scraper gone or slow
+  python -m bench.security       verifying tokens
+  python -m bench.resilience     what each layer of a client costs
+  python -m bench.soak           money moved between services that are killed all the while
+
 examples:
   python -m bench                        everything, about ten minutes; writes bench/results/SECTION.json
   python -m bench --only unary,rest      two sections

@@ -61,7 +61,7 @@ NEIGHBOURS = {
 # Third-party libraries have one home; exceptions are named.
 HOMES = {
     "grpc": {"protocols"},
-    "httpx2": {"testing", "protocols", "security", "outbound"},
+    "httpx2": {"testing", "protocols", "security", "outbound", "doctor"},
     "h2": {"protocols"},  # full duplex, which httpx2 has not
     "opentelemetry": {"observability"},
     "prometheus_client": {"observability"},

@@ -138,7 +138,7 @@ def _limiter(name: str, settings: "Settings", metrics: Metrics) -> Limiter:
 
 
 def _redis(settings: "Settings") -> "RedisCounts | None":
-    url = settings.rate_limit_redis.get_secret_value()
+    url = settings.rate_limit_redis.reveal()
     if not url:
         return None
     from interlock.resilience.redis_limit import RedisCounts  # noqa: PLC0415 - where limits hold across hosts

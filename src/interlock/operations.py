@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import ip_address
 from typing import Any
 
 from interlock.call import Peer
@@ -18,7 +17,12 @@ from interlock.security import audit
 
 BODY_BYTES = 4096
 _NAMES = ("localhost", "127.0.0.1", "[::1]")
-_FOREIGN = (b"origin", b"forwarded", b"x-forwarded-for")
+_ADDRESSES = ("127.0.0.1", "::1")
+"""Who is on this machine; other loopback addresses are those of proxies beside a service (Istio's 127.0.0.6)."""
+_FOREIGN = (
+    *(b"origin", b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),
+    *(b"x-forwarded-client-cert", b"x-real-ip", b"via"),
+)
 """Fields that a request has which a browser's page or a proxy sends for somebody else."""
 
 Allowed = Callable[[bytes], Awaitable[bool]]
@@ -76,10 +80,7 @@ def is_local(scope: Mapping[str, Any], metadata: Metadata) -> bool:
         return False
     host = (metadata.get("host") or metadata.get(":authority") or "").lower()
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    try:
-        return name in _NAMES and ip_address(client[0]).is_loopback
-    except ValueError:
-        return False
+    return name in _NAMES and client[0] in _ADDRESSES
 
 
 async def _body(receive: Receive) -> bytes:

@@ -3,14 +3,15 @@
 import re
 from typing import Any, NoReturn
 
-_CREDENTIALS = re.compile(r"(?<=//)([^:@]*:)?.*@", re.DOTALL)
-_PARAMETER = re.compile(r"(?i)([?&;][^=&;]*(?:pass|pwd|secret|token|key|sig|cred|auth)[^=&;]*=)[^&;#]*")
+_CREDENTIALS = re.compile(r"(?:(?<=//)|^(?!(?:[\w+.-]+:)?//))([^:@]*:(?!@))?.*@", re.DOTALL)
+_PARAMETER = re.compile(r"(?i)((?:^|[?&;#\s])[\w.%+-]*(?:pass|pwd|secret|token|key|sig|cred|auth)[\w.%+-]*=)[^&]*")
 
 
 def shown(url: str) -> str:
-    """Return a URL for people: without its password, a user that stands alone (a token), and secret parameters.
+    """Return a URL for people: without its password, a user that has none (a token), and secret parameters.
 
-    A password that is not percent-encoded may hold anything: all up to the last `@` is taken for it.
+    A password that is not percent-encoded may hold anything: all up to the last `@` is taken for it, also where the
+    scheme was forgotten, and a secret parameter lasts until the next `&`.
     """
     return _PARAMETER.sub(r"\1…", _CREDENTIALS.sub(r"\1…@", url))
 

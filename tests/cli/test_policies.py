@@ -106,6 +106,26 @@ def test_a_policy_for_nobody_here_is_pointed_out(
     assert json.loads(said.out)
 
 
+def test_verbs_of_an_external_are_known_however_it_is_spelled(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dot in its name makes no service of it; a verb that is none is told with the nearest."""
+    monkeypatch.setenv("INTERLOCK_EXTERNALS", '{"api.payments_provider": {"url": "https://payments.example"}}')
+    monkeypatch.setenv("INTERLOCK_POLICIES", '{"api.payments-provider/GET": "strict"}')
+    with pytest.raises(SystemExit):
+        main(["show", "policies", MODULE, "--json"])
+    said = capsys.readouterr()
+    assert said.err == ""
+    row = next(each for each in json.loads(said.out) if "target" in each)
+    assert row["bulkhead"]["from"] == "preset strict, settings (api.payments_provider/GET)"
+    assert row["throttle"]["value"] == "keeps under the limit it is told"
+    monkeypatch.setenv("INTERLOCK_POLICIES", '{"api.payments-provider/GTE": "strict"}')
+    with pytest.raises(SystemExit) as ended:
+        main(["show", "policies", MODULE])
+    assert ended.value.code == 1
+    assert "did you mean 'api.payments_provider/GET'" in capsys.readouterr().err
+
+
 def test_a_pattern_of_served_operations_names_itself(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -244,7 +244,7 @@ def test_pages_and_tickets_go_different_ways(shop: Deployment) -> None:
 def test_what_must_stay_secret_is_kept_from_the_build() -> None:
     """Keys, databases and variables of this machine are not copied, whatever else is."""
     ignored = dockerignore().splitlines()
-    assert {"var", ".env", "**/*.pem", "**/*.db*", ".git"} <= set(ignored)
+    assert {"var", ".env", "**/*.pem", "**/*.key", "**/*.db*", ".git"} <= set(ignored)
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:

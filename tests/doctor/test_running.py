@@ -6,8 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 
 from interlock.doctor import Finding, State, running
 from interlock.observability.metrics import Metrics
+from interlock.observability.scrape import Scrape
 from tests.server.processes import free_port, serving_process
 
 INTERLOCK = Path(sys.executable).parent / "interlock"
@@ -60,6 +61,11 @@ async def test_a_service_that_runs_is_seen_through(tmp_path: Path) -> None:
             deadline = time.monotonic() + 20
             while "kaboom" not in (await client.get(f"http://{address}/admin/errors")).text:
                 assert time.monotonic() < deadline, "no worker told of the error"
+            agreed = 0  # either worker is asked, and knows of the other's calls a second later
+            while agreed < 10:
+                assert time.monotonic() < deadline, "the workers' counts were not joined"
+                scrape = Scrape.of((await client.get(f"http://{address}/metrics")).text)
+                agreed = agreed + 1 if scrape.total("service_requests_total") == 5 else 0
         code, rows = await asyncio.to_thread(doctor, "--at", address)
     assert code == 1
     assert "the roof is off" in rows["warehouse"]["told"]
@@ -71,18 +77,92 @@ async def test_a_service_that_runs_is_seen_through(tmp_path: Path) -> None:
     assert late.headers["x-request-id"] in rows["last failed call"]["remedy"]
 
 
+READY = (200, b"{}")
+STRANGERS: dict[str, tuple[dict[str, tuple[int, bytes]], str]] = {
+    "another port of a service": ({"/readyz": READY}, "/metrics gives 404"),
+    "a page": ({"/readyz": (503, b"<html>"), "/metrics": (200, b"")}, "JSONDecodeError"),
+    "a list": ({"/readyz": (503, b"[]"), "/metrics": (200, b"")}, "AttributeError"),
+    "bytes": ({"/readyz": (200, b"\xff"), "/metrics": (200, b"")}, "UnicodeDecodeError"),
+    "other metrics": ({"/readyz": READY, "/metrics": (200, b'service_requests_total{a="b"} 1\n')}, "status"),
+    "no end": ({"/readyz": (200, b"x" * (33 << 20))}, "32 MiB"),
+    "errors of another kind": (
+        {"/readyz": READY, "/metrics": (200, b""), "/admin/errors": (200, b'{"errors": [{}]}')},
+        "timestamp",
+    ),
+}
+"""By who listens: what it answers, and a word of what is told of it."""
+
+
+@pytest.mark.parametrize("who", STRANGERS)
+async def test_whoever_answers_is_one_fault(who: str) -> None:
+    """Never a traceback; it names the address and how to name another."""
+    pages, word = STRANGERS[who]
+    with answering(pages) as address:
+        (found,) = await running(f"http://{address}/", 0.0)
+    assert (found.part, found.state) == ("running", State.FAULT)
+    assert address in found.told
+    assert word in found.told
+    assert "--at" in found.remedy
+
+
+@pytest.mark.parametrize("beginning", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"])
+async def test_who_does_not_go_on_is_given_up(beginning: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that says nothing, something else, or a byte now and then."""
+    monkeypatch.setitem(running.__globals__, "LIMIT", 0.5)
+
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(beginning)
+            while beginning.startswith(b"HTTP"):
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.2)
+            await asyncio.sleep(2)
+        except ConnectionError:
+            pass  # it was given up
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with asyncio.timeout(20):
+            (found,) = await running(f"127.0.0.1:{port}", 0.0)
+    assert "does not answer as an operations port" in found.told
+
+
+def test_a_terminal_obeys_nothing_of_it() -> None:
+    """What a service says is shown, not carried out."""
+    pages = {
+        "/readyz": (503, json.dumps({"failing": {"roof": "\x1b[2Joff"}}).encode()),
+        "/metrics": (200, b'service_build_info{service="\x1b]0;x\x07"} 1\n'),
+    }
+    with answering(pages) as address:
+        done = subprocess.run([INTERLOCK, "doctor", "--at", address], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert b"\\x1b[2Joff" in done.stdout
+    assert b"\x1b" not in done.stdout
+    assert b"Traceback" not in done.stderr
+
+
 @contextmanager
 def showing(metrics: Metrics) -> Iterator[str]:
     """Serve these metrics as the operations port of a ready service would, and nothing for operators."""
+    pages = {"/readyz": READY, "/metrics": (200, metrics.exposition()[1]), "/admin/errors": (403, b"{}")}
+    with answering(pages) as address:
+        yield address
+
+
+@contextmanager
+def answering(pages: Mapping[str, tuple[int, bytes]]) -> Iterator[str]:
+    """Serve these pages, a status and a body each."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, body = (200, b"{}") if self.path == "/readyz" else (403, b"{}")
-            if self.path == "/metrics":
-                status, body = 200, metrics.exposition()[1]
+            status, body = pages.get(self.path, (404, b"{}"))
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             return

@@ -11,9 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from interlock import Call
+from interlock import Call, NotFound
 from interlock.cli.bench import bench
-from interlock.cli.call import call
+from interlock.cli.call import call, describe
 from interlock.security.keys import new_keys
 from interlock.server import Address, serving
 from interlock.testing import Certificates
@@ -114,6 +114,12 @@ async def test_an_error_is_told_with_all_it_says(address: Address) -> None:
         "  items[0].sku: is gone",
         "retry after 2 s",
     ]
+
+
+def test_a_terminal_obeys_nothing_that_a_service_says() -> None:
+    """Control characters are shown as text; lines stay lines."""
+    told = describe(NotFound("no\x1b[2J\nsuch \x07thing", reason="GONE"))
+    assert told == "NOT_FOUND: no\\x1b[2J\nsuch \\x07thing\nreason: GONE"
 
 
 async def test_options_reach_the_call(address: Address, sample: Heard, tmp_path: Path) -> None:

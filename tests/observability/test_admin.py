@@ -104,6 +104,9 @@ async def test_the_log_level_changes_at_run_time(app: App) -> None:
         ("127.0.0.1", "localhost.evil.example:8081", {}),
         ("127.0.0.1", "localhost:8081", {"origin": "https://evil.example"}),
         ("127.0.0.1", "localhost:8081", {"x-forwarded-for": "10.0.0.7"}),
+        ("127.0.0.1", "localhost:8081", {"x-forwarded-proto": "http"}),
+        ("127.0.0.1", "localhost:8081", {"via": "1.1 proxy"}),
+        ("127.0.0.6", "localhost:8081", {}),
         ("10.0.0.7", "10.0.0.1:8081", {"authorization": "Bearer nonsense"}),
     ],
 )

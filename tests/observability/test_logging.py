@@ -234,3 +234,22 @@ def test_pretty_logs_have_colours_in_a_terminal_only(no_color: bool, monkeypatch
         logging.getLogger("somebody").warning("careful")
         assert "careful" in stream.getvalue()
         assert ("\x1b[" in stream.getvalue()) is (isinstance(stream, Terminal) and not no_color)
+
+
+def test_a_terminal_obeys_no_text_of_a_line() -> None:
+    """Nothing that came from outside clears the screen, or passes for a line of its own."""
+    root, stream = logging.getLogger(), StringIO()
+    before, level = root.handlers[:], root.level
+    try:
+        configure_logging("info", "pretty", stream)
+        logging.getLogger("theirs").warning(
+            "got %s", "a\n2026-01-01 [info] all is well\x1b[2J", extra={"of": "\x1b[1mx"}
+        )
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith("got a")
+    assert second.startswith("    2026-01-01")
+    assert "\x1b" not in stream.getvalue()
+    assert "\\x1b[2J" in second

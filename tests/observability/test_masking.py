@@ -34,11 +34,37 @@ def test_sensitive_fields_of_a_message_are_masked() -> None:
     assert MASK in json.dumps(shown)
 
 
-@pytest.mark.parametrize("key", ["password", "Authorization", "api-key", "X_API_KEY", "token"])
+@pytest.mark.parametrize("key", ["password", "Authorization", "api-key", "X_API_KEY", "token", "DB-Password"])
 def test_values_of_secret_keys_are_masked(key: str) -> None:
     """In any case and spelling, also within a mapping."""
     line = mask(None, "info", {key: "hush", "event": "x", "headers": {key: "hush", "accept": "y"}})
     assert line == {key: MASK, "event": "x", "headers": {key: MASK, "accept": "y"}}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"password": "hush"}],
+        {"rows": [[{"password": "hush"}]]},
+        [("accept", "y"), ("Authorization", "hush")],
+        ((b"x-api-key", b"hush"), (b"accept", b"y")),
+        {b"authorization": b"hush"},
+        [request(), {"token": "tok-visa"}],
+    ],
+)
+def test_what_is_held_by_lists_and_pairs_is_masked(value: object) -> None:
+    """As raw header fields are, and rows."""
+    shown = str(mask(None, "info", {"event": "x", "value": value}))
+    assert MASK in shown
+    assert "hush" not in shown
+    assert "tok-visa" not in shown
+
+
+def test_what_holds_itself_ends() -> None:
+    """A mapping without end is cut."""
+    endless: dict[str, object] = {"token": "hush"}
+    endless["self"] = [endless]
+    assert "hush" not in str(mask(None, "info", {"event": "x", "value": endless}))
 
 
 def test_a_line_of_either_logger_is_masked() -> None:

@@ -451,6 +451,19 @@ async def test_the_span_of_a_stream_lasts_as_long_as_the_stream(served: Traced, 
 # --- the collector --------------------------------------------------------------------------------------------------
 
 
+async def test_what_the_collectors_url_holds_is_shown_to_it(collector: Collector) -> None:
+    """User and password as Basic (RFC 7617), and the query; a header of the settings goes first."""
+    url = collector.url.replace("//", "//shop:p%40ss@") + "/otlp?key=k"
+    for headers in ({}, {"authorization": "Bearer t"}):
+        made = traced("orders", url, headers=headers)
+        async with made.app:
+            await once(made.app).echo(text="x")
+        await made.tracing.flush()
+    first, *_, last = collector.requests
+    assert (first["path"], first["authorization"]) == ("/otlp/v1/traces?key=k", "Basic c2hvcDpwQHNz")
+    assert last["authorization"] == "Bearer t"
+
+
 @pytest.mark.parametrize(
     "path, wanted", [("", "/v1/traces"), ("/", "/v1/traces"), ("/v1/traces", "/v1/traces"), ("/a", "/a/v1/traces")]
 )

@@ -76,6 +76,16 @@ async def test_a_log_level_reaches_every_worker_and_those_to_come(process: Proce
     await become(process, "info")
 
 
+NONSENSE: list[Any] = [
+    {"level": "debug", "for": "soon"},
+    {"level": "debug", "for": "-1s"},
+    {"level": "debug", "for": "999999999h"},
+    {"level": "debug", "to": 1},
+    {"level": ["debug"]},
+    None,
+]
+
+
 async def test_a_log_level_ends_by_itself(process: Process) -> None:
     """With a time the usual level comes back, in every worker; nonsense is refused."""
     told = await admin(process, "/admin/log-level", {"level": "debug", "for": "3s"})
@@ -83,7 +93,7 @@ async def test_a_log_level_ends_by_itself(process: Process) -> None:
     await process.says("the log level is debug now", 2)
     await become(process, "info")
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{process.operations_port}") as client:
-        for wrong in ({"level": "debug", "for": "soon"}, {"level": "debug", "for": "-1s"}, {"level": "debug", "to": 1}):
+        for wrong in NONSENSE:
             assert (await client.put("/admin/log-level", json=wrong)).status_code == 400
 
 

@@ -57,6 +57,11 @@ def client(party: ThirdParty, **options: Any) -> HttpClient:
     return HttpClient(party.url, **{"name": "provider", "retries": SOON, **options})
 
 
+def said(policies: dict[str, dict[str, Any]]) -> External:
+    """Return a third party of which the settings say that."""
+    return External(name="provider", url="https://api.example.com", policies=policies)
+
+
 async def streamed(provider: HttpClient, got: list[bytes] | None = None) -> None:
     """Read a streamed response to its end."""
     async with provider.stream("GET", "/x") as body:
@@ -73,6 +78,8 @@ async def test_it_is_an_httpx_client(party: ThirdParty) -> None:
         assert (created.status_code, created.json()) == (201, {"id": "p-1"})
         missing = await provider.get("/payments/p-2")
         assert (missing.status_code, missing.text, missing.request.url.path) == (404, "none", "/v1/payments/p-2")
+        assert timedelta() < created.elapsed < timedelta(seconds=30)
+        assert timedelta() < missing.elapsed < timedelta(seconds=30)
         with pytest.raises(httpx2.HTTPStatusError):
             missing.raise_for_status()
     first = party.asked[0]
@@ -186,6 +193,25 @@ async def test_only_its_own_failures_open_the_circuit(party: ThirdParty) -> None
     assert len(party.asked) == 1006
 
 
+async def test_what_can_not_be_sent_does_not_open_the_circuit(party: ThirdParty) -> None:
+    """A header or a body that our own caller got wrong says nothing of the third party."""
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise KeyError("mine")
+
+    breaker = BreakerPolicy(minimum_calls=0, consecutive_failures=3)
+    async with client(party, breaker=breaker) as provider:
+        for _ in range(5):
+            with pytest.raises(httpx2.LocalProtocolError, match="Illegal header value"):
+                await provider.post("/x", headers={"idempotency-key": "a\r\nx-evil: 1"})
+        for _ in range(5):
+            with pytest.raises(KeyError, match="mine"):
+                await provider.post("/x", content=broken())
+        assert (await provider.post("/x")).status_code == 200
+    assert len(party.asked) == 1
+
+
 async def test_the_bulkhead_is_left_when_the_body_is(party: ThirdParty) -> None:
     """A streamed response holds its place until it is closed."""
     narrow = BulkheadPolicy(calls=1, wait=timedelta())
@@ -224,6 +250,25 @@ async def test_the_timeout_bounds_the_whole_request(party: ThirdParty) -> None:
         party.otherwise = response(200)
         assert (await provider.get("/x", timeout=30)).status_code == 200
         assert (await provider.get("/x", timeout=float("inf"))).status_code == 200
+
+
+@pytest.mark.parametrize("tries", [SOON, ONCE])
+async def test_credentials_that_hang_are_given_up(party: ThirdParty, tries: RetryPolicy) -> None:
+    """Whole or streamed, with retries and without, the caller is let go."""
+
+    class Hanging:
+        async def apply(self, _call: Call) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        async def refresh(self) -> bool:
+            return False
+
+    async with client(party, credentials=Hanging(), timeout=0.2, retries=tries) as provider:
+        with pytest.raises(DeadlineExceeded):
+            await asyncio.wait_for(streamed(provider), 20)
+        with pytest.raises(DeadlineExceeded):
+            await asyncio.wait_for(provider.get("/x"), 20)
+    assert not party.asked
 
 
 async def test_what_is_left_of_the_served_call_bounds_it_too(party: ThirdParty) -> None:
@@ -324,7 +369,7 @@ async def test_settings_say_where_it_is_what_opens_it_and_how_it_is_called(
     monkeypatch.setenv("INTERLOCK_EXTERNALS__PAYMENTS_PROVIDER__URL", f"{party.url}/v2")
     monkeypatch.setenv("INTERLOCK_EXTERNALS__PAYMENTS_PROVIDER__SECRET", "env:PROVIDER_KEY")
     monkeypatch.setenv("INTERLOCK_EXTERNALS__PAYMENTS_PROVIDER__TIMEOUT", "7s")
-    monkeypatch.setenv("INTERLOCK_POLICIES", '{"payments-provider/GET": {"retry": {"attempts": 2, "base": 0}}}')
+    monkeypatch.setenv("INTERLOCK_POLICIES", '{"payments_provider/GET": {"retry": {"attempts": 2, "base": 0}}}')
     monkeypatch.setenv("PROVIDER_KEY", "k-9")
     party.otherwise = response(503)
     async with HttpClient(Settings().external("payments-provider")) as provider:
@@ -338,11 +383,16 @@ async def test_settings_say_where_it_is_what_opens_it_and_how_it_is_called(
 @pytest.mark.parametrize(
     "given, told",
     [
-        ({"target": "api.example.com"}, "a target is https://host"),
+        ({"target": "api.example.com"}, "'api.example.com' is no target; write https://host"),
         ({"target": "https://user:pass@api.example.com"}, "credentials are given apart"),
         ({"target": "https://api.example.com", "timeout": 0}, "timeout must be above zero"),
         ({"target": "https://api.example.com", "policy": "strikt"}, "did you mean 'strict'"),
         ({"target": External(name="a b", url="https://api.example.com")}, "'a b' is no name"),
+        ({"target": "https://user:pass@api.example.com:port"}, "is no URL"),
+        ({"target": "https://api.example.com", "timeout": float("inf")}, "timeout must be above zero, and not inf s"),
+        ({"target": "https://api.example.com", "timeout": float("nan")}, "timeout must be above zero, and not nan s"),
+        ({"target": said({"provider/GTE": {}})}, "no operation; did you mean 'provider/GET'"),
+        ({"target": said({"provider": {"breaker.minimum_calls": 0}})}, "a breaker needs minimum_calls or consecutive"),
     ],
 )
 def test_what_can_not_be_is_told_where_it_was_written(given: dict[str, Any], told: str) -> None:

@@ -62,7 +62,7 @@ class ThirdParty:
                 await writer.drain()
                 if writer.is_closing():
                     return
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except (OSError, asyncio.IncompleteReadError, ValueError, asyncio.CancelledError):  # ValueError: half a chunk
             pass
         finally:
             self._tasks.discard(task)

@@ -473,9 +473,10 @@ async def test_sizes_are_bounded_both_ways(foreign: Foreign) -> None:
 
 @pytest.mark.parametrize("url", ["http://", "https://user:secret@x", "http://x?y=1", "http://x/#z", "http://[::1"])
 def test_a_target_must_be_a_plain_url(url: str) -> None:
-    """What is no URL of a host is refused where it is written."""
-    with pytest.raises(ValueError, match="is no"):
+    """What is no URL of a host is refused where it is written, and its password not shown."""
+    with pytest.raises(ValueError, match="is no") as raised:
         SampleServiceClient(url)
+    assert "secret" not in str(raised.value)
 
 
 def test_tls_needs_https() -> None:

@@ -151,6 +151,12 @@ def test_a_client_names_an_operation_that_is_not_there() -> None:
         SampleServiceClient("orders:8080", policy="strikt")
 
 
+def test_what_does_not_go_together_is_told_where_the_client_is_made() -> None:
+    """And not by its first call."""
+    with pytest.raises(ValueError, match=r"the policy of /\S+: a breaker needs minimum_calls or consecutive"):
+        SampleServiceClient(Target("orders:8080", "orders", {"orders": {"breaker.minimum_calls": 0}}))
+
+
 async def test_settings_change_what_a_client_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment variable, no change of code: retries and the breaker of a client made of `settings.upstream`."""
     policies = {"sample": {"retry": {"attempts": 2, "base": 0}}, ECHO_NAME: {"breaker": {"consecutive_failures": 3}}}

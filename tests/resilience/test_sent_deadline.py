@@ -175,6 +175,17 @@ class Nowhere:
         """Nothing to close."""
 
 
+async def test_a_stream_that_does_not_open_is_given_up() -> None:
+    """With retries and without; its caller's task goes on as if nothing had been cancelled."""
+    for retries in (0, 3):
+        async with SampleServiceClient(Nowhere(), retries=RetryPolicy(retries=retries)) as client:
+            with pytest.raises(DeadlineExceeded):
+                await asyncio.wait_for(anext(client.using(timeout=0.05).count_up(count=3)), 20)
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
+
+
 async def test_a_handler_outlives_its_neighbours_deadline() -> None:
     """A served call whose own sent call ran out of time is not cancelled itself, and can still answer."""
     clock = ManualClock(now=time.monotonic())  # calls take their deadlines from the real clock

@@ -27,7 +27,16 @@ from interlock.call import compose, current_call
 from interlock.contract.model import RateLimit
 from interlock.deadline import monotonic
 from interlock.errors import UNPROCESSED
-from interlock.resilience.throttle import ASKING, LONGEST, Throttle, Throttled, Throttles, throttle
+from interlock.resilience.throttle import (
+    ASKING,
+    LONGEST,
+    MOST_WAITING,
+    Throttle,
+    Throttled,
+    Throttles,
+    throttle,
+    told_by,
+)
 from tests.resilience.ground import ManualClock, operation, received, sent
 from tests.sample.gen.sample.v1.sample_pb import EchoResponse
 from tests.sample.gen.sample.v1.sample_rpc import CREATE_THING, SampleServiceClient
@@ -92,6 +101,50 @@ def test_nobody_is_believed_for_ever() -> None:
     assert known.retry_after() == timedelta(seconds=LONGEST)
     clock.now += LONGEST
     assert known.enter()
+
+
+async def test_a_window_of_ages_is_not_believed_either() -> None:
+    """A policy's window that no time can hold: the call that finds no place gets its refusal, and not a crash."""
+    callee = Limited()
+    callee.headers = {"ratelimit": '"a";r=1;t=0', "ratelimit-policy": '"a";q=1;w=999999999999999'}
+    handler = compose([throttle(Throttles(together=True))], operation(), callee)
+    await once(handler)
+    callee.headers, callee.error = {}, received(Unavailable("broke"))
+    with pytest.raises(Unavailable):
+        await once(handler)
+    with pytest.raises(Throttled) as refused:
+        await once(handler, seconds=0.05)
+    assert refused.value.retry_after is not None
+    assert timedelta(minutes=59) < refused.value.retry_after <= timedelta(seconds=LONGEST)
+
+
+async def test_no_more_than_some_wait() -> None:
+    """Callers of a limit that is used up do not pile up; those who wait get their turn all the same."""
+    known = Throttle()
+    known.told(0, 30)
+    waiting = [asyncio.ensure_future(known.wait(60)) for _ in range(MOST_WAITING)]
+    await until(lambda: known.waiting == MOST_WAITING)
+    assert not await asyncio.wait_for(known.wait(60), 10)  # at once, and not after its minute
+    known.told(1, 30)
+    assert await waiting[0]
+    for each in waiting[1:]:
+        each.cancel()
+
+
+@pytest.mark.parametrize(
+    "given, state",
+    [
+        (b'"a";r=0;t=1,"b";r=0;t=50', (0, 50.0)),
+        (b'"a";t=9; r=3', (3, 9.0)),
+        (b'"a";r=05;t=7', (5, 7.0)),
+        (b'"a";r=0;t=999999999999999', (0, LONGEST)),
+        (b'"bur=0";r=7', None),
+        (b"limit=10, remaining=0, reset=30", None),
+    ],
+)
+def test_the_tightest_limit_is_read(given: bytes, state: tuple[int, float] | None) -> None:
+    """Of equal ones the longest; older forms of the field, and halves of it, are not taken for it."""
+    assert told_by(given) == state
 
 
 async def test_waiting_calls_go_in_order_when_there_is_more() -> None:

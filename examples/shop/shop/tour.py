@@ -120,7 +120,8 @@ def post(url: str, body: object, token: str) -> tuple[dict[str, dict[str, str]],
 def what_to_try(running: Running, token: str, keys: Path) -> str:
     """Return the URLs, a token, how others are made, and lines to try."""
     url = running.gateway.url
-    make = f"{Path(sys.executable).with_name('interlock')} keys token --keys {keys} --subject me --role"
+    command = Path(os.path.abspath(sys.executable)).with_name("interlock")  # noqa: PTH100 - resolve() leaves the venv
+    make = f"{command} keys token --keys {keys} --subject me --role"
     return f"""
   REST      {url}/api/v1/orders
   gRPC      {running.gateway}  (reflection is on)

@@ -269,12 +269,15 @@ async def _send(  # noqa: PLR0917 - what one call is made of
 
 def describe(error: Error) -> str:
     """Return the lines that tell a person of an error: code, message, reason, fields, when to try again."""
-    lines = [f"{error.code.name}: {error.message}" if error.message else error.code.name]
+    from interlock.observability.logging import one_line
+
+    lines = [error.code.name, *error.message.splitlines()]
+    lines[:2] = [": ".join(lines[:2])]
     lines.append(f"reason: {error.reason}" + (f" ({error.domain})" if error.domain else ""))
     lines += [f"  {each.field}: {each.description}" for each in error.violations]
     if error.retry_after is not None:
         lines.append(f"retry after {error.retry_after.total_seconds():g} s")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))  # a terminal obeys nothing that a service says
 
 
 async def metadata_of(connection: Connection) -> Metadata:

@@ -127,10 +127,12 @@ def _count(number: int, what: str) -> str:
 
 
 def _tell(finding: "Finding") -> None:
+    from interlock.observability.logging import one_line
+
     mark, colour = _MARKS[finding.state.value]
-    lines = finding.told.splitlines() or [""]
+    lines = [one_line(line) for line in finding.told.splitlines()] or [""]
     typer.echo(f"{typer.style(mark, fg=colour)} {finding.part:<20} {lines[0]}")
     for line in lines[1:]:
         typer.echo(f"{'':<23}{line}")
     if finding.remedy:
-        typer.echo(f"{'':<23}→ {finding.remedy}")
+        typer.echo(f"{'':<23}→ {one_line(finding.remedy)}")

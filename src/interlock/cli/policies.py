@@ -80,7 +80,7 @@ def rows(image: bytes, settings: "Settings") -> list[dict[str, Any]]:
 def targets(settings: "Settings") -> list[dict[str, Any]]:
     """Return what the settings say of each target by its name: neighbours and third parties."""
     from interlock.contract.model import Kind
-    from interlock.outbound.external import operation
+    from interlock.outbound.external import operation, operations
     from interlock.resilience.policies import Policies, Target
 
     found = []
@@ -89,17 +89,24 @@ def targets(settings: "Settings") -> list[dict[str, Any]]:
         if name not in known and name not in settings.externals:
             continue
         policies = Policies(Target(name, name, known), code=_of_external(settings, name))
+        if name in settings.externals:
+            policies.check(name, (each.path for each in operations(name)))
         called = operation(name, "GET", Kind.UNARY)
         calls = policies.resolved(called)
         origins = {key: f"{SETTINGS} (externals)" if where == "code" else where for key, where in calls.origins.items()}
-        found.append({"target": name, "address": address, **_calling(called, replace(calls, origins=origins))})
+        found.append(
+            {"target": name, "address": address, **_calling(called, replace(calls, origins=origins), told=True)}
+        )
     return found
 
 
 def _of_nobody(settings: "Settings", paths: list[str]) -> Iterator[str]:
-    """Yield the policies for services, operations and patterns that are none of these."""
+    """Yield the policies for services, operations and patterns that are none of these, nor of an external."""
     services = {path[1:].partition("/")[0] for path in paths}
+    named = {each: settings.policies_for(each) for each in settings.externals}
     for name in settings.policies:
+        if any(name.startswith(f"{each}/") or name not in known for each, known in named.items()):
+            continue  # one of an external, however it is spelled: checked with it
         bare = name.removeprefix("/")
         concerned = bare in services or any(fnmatchcase(path[1:], bare) for path in paths)
         if name != "*" and ("." in bare or "/" in bare) and not concerned:
@@ -131,7 +138,7 @@ def _row(operation: "Operation", said: frozenset[str], settings: "Settings", cal
         "shed": _shed(operation, settings),
     }
     shown = {name: {"value": v, "from": f} for name, (v, f) in values.items()}
-    return {"operation": operation.path, **shown, **_calling(operation, calls)}
+    return {"operation": operation.path, **shown, **_calling(operation, calls, told=limit is not None)}
 
 
 def _said(image: bytes) -> dict[str, frozenset[str]]:
@@ -152,14 +159,17 @@ def _said(image: bytes) -> dict[str, frozenset[str]]:
     return found
 
 
-def _calling(operation: "Operation", calls: "Resolved") -> dict[str, Any]:
-    """Return what clients of the operation do; what a constructor says is not known here."""
+def _calling(operation: "Operation", calls: "Resolved", *, told: bool) -> dict[str, Any]:
+    """Return what clients of the operation do; what a constructor says is not known here.
+
+    `told`: there may be a rate limit that they are told of.
+    """
     policy, origins = calls.policy, calls.origins
     shown = {
         "retry": _retry(operation, policy.retry),
         "breaker": _breaker(policy.breaker),
         "bulkhead": _bulkhead(operation, policy.bulkhead),
-        "throttle": _throttle(operation, policy),
+        "throttle": _throttle(policy, told=told),
     }
     found = {name: {"value": value, "from": _origin(origins, name)} for name, value in shown.items()}
     if policy.timeout is not None:
@@ -208,8 +218,8 @@ def _bulkhead(operation: "Operation", policy: "BulkheadPolicy") -> str:
     return f"{policy.calls} at a time, {policy.waiting} more wait {_seconds(policy.wait)}"
 
 
-def _throttle(operation: "Operation", policy: "Policy") -> str:
-    if operation.rate_limit is None and "." in operation.service:
+def _throttle(policy: "Policy", *, told: bool) -> str:
+    if not told:
         return "none: no limit"
     return "keeps under the limit it is told" if policy.throttle else "none"
 

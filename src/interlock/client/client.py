@@ -73,6 +73,9 @@ class Client:
         name = target if isinstance(target, str) else type(target).__name__
         policies = Policies(name, code=said_in_code(policy, retries, breaker, bulkhead))
         policies.check(self.service.name, (rpc.path for rpc in self.service.rpcs.values()))
+        if getattr(target, "policies", None):
+            for rpc in self.service.rpcs.values():
+                policies.of(self.service.operation(rpc))  # what does not go together is told here, not by a call
         stack = sent(wheel=late_wheel(), to=Neighbour(policies), shown=credentials or forwarded())
         transport = transport_to(target, tls, connections, connect)
         self._channel = Channel(self.service, transport, insert(stack, layers), policies)

@@ -12,6 +12,7 @@ from interlock.call import Call, Handler
 from interlock.errors import Cancelled, Error
 from interlock.metadata import Metadata
 from interlock.protocols.deprecation_notice import Notice
+from interlock.resilience.sent_deadline import first_of
 
 R = TypeVar("R", bound=Message[Any])
 I = TypeVar("I", bound=Message[Any])  # noqa: E741 - the item of a page
@@ -59,9 +60,7 @@ class ReplyStream(Generic[R]):
         if self._over:
             raise StopAsyncIteration
         try:
-            if self._replies is None:
-                self._replies = await self._handler(call)  # type: ignore[assignment]  # a stream's reply is an iterator
-            reply = await anext(self._replies)  # type: ignore[arg-type]
+            reply = await (anext(self._replies) if self._replies is not None else first_of(call, self._open()))
         except StopAsyncIteration:
             self._over = True
             call.end()
@@ -73,6 +72,10 @@ class ReplyStream(Generic[R]):
             call.end(_error_of(raised))
             raise
         return reply  # type: ignore[no-any-return]  # the transport decodes into the reply type
+
+    async def _open(self) -> Any:
+        self._replies = await self._handler(self._call)  # type: ignore[assignment]  # a stream's reply is an iterator
+        return await anext(self._replies)  # type: ignore[arg-type]
 
     async def close(self) -> None:
         """Close the stream; the server is told, if it still sends."""

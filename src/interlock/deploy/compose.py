@@ -37,6 +37,7 @@ var
 .env
 **/*.env
 **/*.pem
+**/*.key
 .git
 .venv
 **/__pycache__

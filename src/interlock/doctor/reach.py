@@ -74,8 +74,8 @@ async def upstreams(patient: Patient) -> Sequence[Finding]:
 
 async def _upstream(name: str, address: str) -> Finding:
     part = f"upstream {name}"
-    host, port = _place(address)
-    told = await _refused(host, port)
+    host, port = place(address)
+    told = await refused(host, port)
     if told:
         return fault(part, f"{address}: {told}", f"start {name}, or correct INTERLOCK_UPSTREAMS__{name.upper()}")
     return ok(part, f"{address} takes connections")
@@ -86,7 +86,7 @@ async def collector(patient: Patient) -> Sequence[Finding]:
     url = patient.settings.otlp_endpoint
     if not url:
         return [ok("collector", "no traces are exported")]
-    told = await _refused(*_place(url.reveal()))
+    told = await refused(*place(url.reveal()))
     if told:
         return [
             note(
@@ -96,12 +96,14 @@ async def collector(patient: Patient) -> Sequence[Finding]:
     return [ok("collector", f"{url} takes connections")]
 
 
-def _place(address: str) -> tuple[str, int]:
+def place(address: str) -> tuple[str, int]:
+    """Return host and port of an address or a URL; ValueError for a port that is none."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-async def _refused(host: str, port: int) -> str:
+async def refused(host: str, port: int) -> str:
+    """Connect, and return why that is not possible; empty where it is."""
     try:
         async with asyncio.timeout(LIMIT):
             _, writer = await asyncio.open_connection(host, port)

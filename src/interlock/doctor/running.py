@@ -7,20 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
+import httpx2
+
+from interlock.doctor.credentials import OLDEST
 from interlock.doctor.finding import Finding, fault, note, ok
+from interlock.doctor.reach import place, refused
 from interlock.observability.scrape import Scrape
 
 LIMIT = 5.0
 """Seconds that one page may take."""
+LARGEST = 32 << 20
+"""Bytes that one page may have."""
 SLOW = "2.0"
 """Seconds, as a bucket's label, that the standard lets no more than one call in twenty take."""
 STUCK = 60.0
 """Seconds after which an event that waits in the outbox is stuck; as the alert has it."""
-OLDEST = 90 * 86400.0
-"""Seconds after which the standard wants a key replaced."""
 _FAILED = frozenset(("UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"))
 
 _REMEDIES = {
@@ -32,20 +34,26 @@ _REMEDIES = {
 
 async def running(address: str, while_: float = 2.0) -> list[Finding]:
     """Look at the service whose operations port is at `address` (HOST:PORT), at its calls for `while_` seconds."""
-    base = f"http://{address}"
+    address = address.removeprefix("http://").rstrip("/")
+    remedy = "start the service, or name the operations port of the one that you mean (--at HOST:PORT)"
     try:
-        status, report = await asyncio.to_thread(_get, f"{base}/readyz")
-        before = Scrape.of((await asyncio.to_thread(_get, f"{base}/metrics"))[1])
-        await asyncio.sleep(while_)
-        scrape = Scrape.of((await asyncio.to_thread(_get, f"{base}/metrics"))[1])
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        told = getattr(reason, "strerror", None) or str(reason)
-        remedy = "start the service, or name the operations port of the one that you mean (--at HOST:PORT)"
-        return [fault("running", f"no service answers at {address}: {told}", remedy)]
+        if told := await refused(*place(address)):
+            return [fault("running", f"no service answers at {address}: {told}", remedy)]
+        return await _look(address, while_)
+    except Exception as error:  # who listens there may say anything
+        told = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        return [fault("running", f"what is at {address} does not answer as an operations port: {told}", remedy)]
+
+
+async def _look(address: str, while_: float) -> list[Finding]:
+    base = f"http://{address}"
+    status, report = await _get(f"{base}/readyz")
+    before = await _scrape(base)
+    await asyncio.sleep(while_)
+    scrape = await _scrape(base)
     said: dict[str, Any] = {}
     with suppress(OSError, ValueError):  # who may not see them does without
-        said = json.loads((await asyncio.to_thread(_get, f"{base}/admin/errors"))[1])
+        said = json.loads((await _get(f"{base}/admin/errors"))[1])
     recent = scrape.since(before)
     seen = (recent, f"in {while_:g} s") if recent.total("service_requests_total") else (scrape, "since the start")
     return [
@@ -61,13 +69,31 @@ async def running(address: str, while_: float = 2.0) -> list[Finding]:
     ]
 
 
-def _get(url: str) -> tuple[int, str]:
+async def _scrape(base: str) -> Scrape:
+    status, text = await _get(f"{base}/metrics")
+    if status != 200:
+        raise OSError(f"/metrics gives {status}")
+    return Scrape.of(text)
+
+
+async def _get(url: str) -> tuple[int, str]:
+    """Return status and text of a page, within `LIMIT` and `LARGEST`; OSError tells what is in the way."""
+    body = bytearray()
     try:
-        with urlopen(Request(url), timeout=LIMIT) as reply:  # noqa: S310 - http:// and an address that somebody typed
-            return reply.status, reply.read().decode()
-    except HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
+        async with (
+            asyncio.timeout(LIMIT),
+            httpx2.AsyncClient(timeout=LIMIT, trust_env=False) as client,  # what an operator names needs no proxy
+            client.stream("GET", url) as reply,
+        ):
+            async for chunk in reply.aiter_bytes():
+                body += chunk
+                if len(body) > LARGEST:
+                    raise OSError(f"{url} has more than {LARGEST >> 20} MiB")
+    except (TimeoutError, httpx2.TimeoutException):
+        raise OSError(f"{url} took longer than {LIMIT:g} s") from None
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise OSError(f"{url}: {error}") from error
+    return reply.status_code, body.decode()
 
 
 def _readiness(address: str, status: int, report: str, scrape: Scrape) -> Iterator[Finding]:
@@ -153,7 +179,7 @@ def _rest(scrape: Scrape) -> Iterator[Finding]:
     if waiting := scrape.most("service_database_connections_awaited"):
         remedy = "look for long transactions: /admin/tasks; then a larger pool_size, within what the database bears"
         yield note("connections", f"{waiting:.0f} calls wait for a database connection", remedy)
-    if (age := scrape.most("service_key_age_seconds")) > OLDEST:
+    if (age := scrape.most("service_key_age_seconds")) > OLDEST.total_seconds():
         yield note("keys", f"a key is {_span(age)} old", "`interlock keys rotate`; running services take it over")
     if shed := sum(value for _, value in scrape.rows("service_requests_shed_total")):
         yield note("overload", f"{shed:,.0f} calls were refused since the start", "see CPU; then more replicas")

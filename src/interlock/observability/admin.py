@@ -24,6 +24,9 @@ PERMISSION = "interlock:admin"
 LOOK = 1.0
 """Seconds between two looks at what the other workers tell."""
 
+LONGEST = 7 * 86400.0
+"""Seconds for which a log level may be set; a level without a limit stays."""
+
 Answer = tuple[int, Any]
 
 
@@ -145,7 +148,7 @@ class Admin:
             chosen = _chosen(json.loads(body))
             self._take(chosen)
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
-            wanted = '{"level": "debug"}, or info, warning, error; "for": "10m" sets how long'
+            wanted = '{"level": "debug"}, or info, warning, error; "for": "10m" sets how long, at most 168h'
             return 400, {"error": f"the body must be {wanted}"}
         if self._siblings is None:
             return 200, self._in_force_level()
@@ -192,6 +195,6 @@ def _chosen(document: Any) -> Level:
     if level not in LEVELS or not document.keys() <= {"level", "for"}:
         raise ValueError(document)
     seconds = None if limit is None else duration(str(limit)).total_seconds()
-    if seconds is not None and seconds <= 0:
+    if seconds is not None and not 0 < seconds <= LONGEST:
         raise ValueError(limit)
     return Level(level=level, until=None if seconds is None else time.time() + seconds)

@@ -1,6 +1,8 @@
 """The bulkheads of an app's clients as metrics: who has a place, who waits for one, who was refused."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakMethod
 
@@ -15,8 +17,8 @@ class Bulkheads:
     """Shows the bulkheads that clients tell of, each for as long as its client lives."""
 
     def __init__(self, metrics: "Metrics") -> None:
-        self._known: list[tuple[str, WeakMethod[Places]]] = []
-        self._refused: dict[tuple[str, ...], float] = {}
+        self._known: list[_Known] = []
+        self._refused: Counter[tuple[str, ...]] = Counter()
         labels = ("target", "endpoint")
         metrics.gauge(
             "service_bulkhead_calls",
@@ -30,26 +32,33 @@ class Bulkheads:
 
     def add(self, target: str, places: Places) -> None:
         """Show the bulkheads of a client to `target`; `places` is a method of what lives as long as it does."""
-        self._known = [each for each in self._known if each[1]() is not None]
-        self._known.append((target, WeakMethod(places)))
+        self._known = [each for each in self._known if each.places() is not None]
+        self._known.append(_Known(target, WeakMethod(places)))
 
-    def _there(self) -> Mapping[tuple[str, str], tuple[int, int, int]]:
-        found: dict[tuple[str, str], tuple[int, int, int]] = {}
-        for target, reference in self._known:
-            places = reference()
+    def _there(self) -> Iterator[tuple["_Known", str, tuple[int, int, int]]]:
+        for known in self._known:
+            places = known.places()
             for endpoint, now in ({} if places is None else places()).items():
-                there = found.get((target, endpoint), (0, 0, 0))
-                found[target, endpoint] = (there[0] + now[0], there[1] + now[1], there[2] + now[2])
-        return found
+                yield known, endpoint, now
 
     def _calls(self) -> Mapping[tuple[str, ...], float]:
-        found: dict[tuple[str, ...], float] = {}
-        for (target, endpoint), (running, waiting, _) in self._there().items():
-            found[target, endpoint, "running"] = running
-            found[target, endpoint, "waiting"] = waiting
+        found: Counter[tuple[str, ...]] = Counter()
+        for known, endpoint, (running, waiting, _) in self._there():
+            found[known.target, endpoint, "running"] += running
+            found[known.target, endpoint, "waiting"] += waiting
         return found
 
     def _refusals(self) -> Mapping[tuple[str, ...], float]:
-        for key, (_, _, refused) in self._there().items():
-            self._refused[key] = max(refused, self._refused.get(key, 0.0))  # a count outlives the client
+        for known, endpoint, (_, _, refused) in self._there():
+            self._refused[known.target, endpoint] += refused - known.refused[endpoint]  # a count outlives the client
+            known.refused[endpoint] = refused
         return self._refused
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """One client's bulkheads, and how many refusals of each were counted already."""
+
+    target: str
+    places: "WeakMethod[Places]"
+    refused: Counter[str] = field(default_factory=Counter)

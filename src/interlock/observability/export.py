@@ -3,6 +3,7 @@
 Runs in the exporting thread of the batch processor; calls never wait for it.
 """
 
+import base64
 import gzip
 import http.client
 import logging
@@ -10,7 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
@@ -31,7 +32,8 @@ _SILENCE = 60.0
 class OtlpExporter(SpanExporter):
     """Posts batches of spans to `endpoint` (base URL, or that of the traces); ValueError if it is no http(s) URL.
 
-    One request may take `timeout` seconds. `headers` may hold credentials: they are never logged.
+    One request may take `timeout` seconds. `headers` may hold credentials, as may the URL (Basic, a query): they are
+    never logged.
     """
 
     def __init__(self, endpoint: str, *, headers: Mapping[str, str] | None = None, timeout: float = 5.0) -> None:
@@ -41,8 +43,9 @@ class OtlpExporter(SpanExporter):
         self._host, self._port = url.hostname, url.port or (443 if url.scheme == "https" else 80)
         self._tls = ssl.create_default_context() if url.scheme == "https" else None
         path = url.path.rstrip("/")
-        self._path = path if path.endswith(PATH) else path + PATH
-        self._headers = {**(headers or {}), "content-type": "application/x-protobuf", "user-agent": "interlock"}
+        self._path = (path if path.endswith(PATH) else path + PATH) + (f"?{url.query}" if url.query else "")
+        own = {"content-type": "application/x-protobuf", "user-agent": "interlock"}
+        self._headers = {**_basic(url), **(headers or {}), **own}
         self._timeout = timeout
         self._closing = threading.Event()
         self._connection: http.client.HTTPConnection | None = None
@@ -149,3 +152,11 @@ class OtlpExporter(SpanExporter):
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 - the SDK's signature
         """Nothing waits here."""
         return True
+
+
+def _basic(url: SplitResult) -> dict[str, str]:
+    """Return the header for user and password of a URL (RFC 7617), none where it has none."""
+    if url.username is None:
+        return {}
+    pair = f"{unquote(url.username)}:{unquote(url.password or '')}"
+    return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}

@@ -53,7 +53,7 @@ def configure_logging(
         colours = _colours(target)
         # without the values of local variables, which may be tokens and bodies
         failed = structlog.dev.RichTracebackFormatter("truecolor" if colours else None, show_locals=False)
-        rendering = [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=failed)]
+        rendering = [_readable, structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=failed)]
     handler = _Queued(target) if queued else logging.StreamHandler(target)
     handler.addFilter(Masked())
     handler.setFormatter(
@@ -122,6 +122,14 @@ def add_call(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Muta
         if call.trace is not None:
             line.setdefault("trace_id", call.trace.trace_id)
             line.setdefault("span_id", call.trace.span_id)
+    return line
+
+
+def _readable(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what a terminal would obey, and indent further lines of a text, which else pass for lines of the log."""
+    for key, value in line.items():
+        if type(value) is str and not value.isprintable():
+            line[key] = "\n    ".join(map(one_line, value.split("\n")))
     return line
 
 
@@ -250,9 +258,9 @@ def _readable_line(outcome: Outcome) -> str:
         f"{timestamp()[11:23]} {outcome.code.name:<17} {outcome.duration * 1000:8.2f} ms  "
         f"{call.operation.path}  {call.protocol}  {call.request_id}"
     )
-    return f"{line}  {_one_line(f'{error.reason}: {error.message}')}\n" if error is not None else line + "\n"
+    return f"{line}  {one_line(f'{error.reason}: {error.message}')}\n" if error is not None else line + "\n"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Escape line ends and what a terminal would obey; the text may hold what a caller sent."""
     return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -18,6 +18,8 @@ SECRETS = frozenset(
     )
 )
 """Keys whose values are masked wherever a log line has them, in any case, `-` and `_` alike."""
+_ENDINGS = ("_password", "_passwd", "_secret", "_secret_key", "_access_key", "_private_key", "_api_key")
+"""Ends of keys that are masked too (`db_password`)."""
 
 _DEEPEST = 8
 _MANY = 20
@@ -59,8 +61,9 @@ def _fields(desc: DescMessage) -> tuple[DescField, ...]:
 
 
 @lru_cache(1024)
-def _is_secret(key: str) -> bool:
-    return key.lower().replace("-", "_") in SECRETS
+def _is_secret(key: object) -> bool:
+    name = (key.decode("latin-1") if isinstance(key, bytes) else str(key)).lower().replace("-", "_")
+    return name in SECRETS or name.endswith(_ENDINGS)
 
 
 def mask(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -93,11 +96,19 @@ def _arguments(given: Any) -> Any:
     return tuple(map(_within, given)) if isinstance(given, tuple) else _within(given)
 
 
-def _within(value: Any) -> Any:
+def _within(value: Any, depth: int = 0) -> Any:
+    if depth > _DEEPEST:
+        return "…" if isinstance(value, _HOLDERS) else value
     if isinstance(value, Message):
         return masked(value)
     if isinstance(value, dict):
-        return {key: MASK if _is_secret(str(key)) else _within(each) for key, each in value.items()}
-    if isinstance(value, list | tuple) and any(isinstance(each, Message) for each in value):
-        return [_within(each) for each in value[:_MANY]]
+        return {key: MASK if _is_secret(key) else _within(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | bytes) and _is_secret(value[0]):
+        return [value[0], MASK]  # a header field
+    if isinstance(value, list | tuple) and any(isinstance(each, _HOLDERS) for each in value):
+        shown = value[:_MANY] if isinstance(value[0], Message) else value
+        return [_within(each, depth + 1) for each in shown]
     return value
+
+
+_HOLDERS = (Message, dict, list, tuple)

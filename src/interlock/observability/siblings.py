@@ -27,7 +27,7 @@ class Level:
 
 
 class Siblings:
-    """One worker's part in `directory`, which is made when something is told."""
+    """One worker's part in `directory`, which is made when something is told, in the parent's, which must be there."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -76,7 +76,7 @@ class Siblings:
         return found.st_ino, found.st_mtime_ns
 
     def _replace(self, name: str, document: object) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(exist_ok=True)  # no more than that: a parent that has ended leaves no directory behind
         draft = self._directory / f"{name}.{os.getpid()}.new"
         draft.write_text(json.dumps(document, default=str))
         with contextlib.suppress(FileNotFoundError):  # the parent has ended and removed the directory

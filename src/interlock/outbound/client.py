@@ -18,15 +18,15 @@ from interlock.defaults import Placed, insert, sent_over_http
 from interlock.errors import Cancelled, Error
 from interlock.metadata import Metadata
 from interlock.outbound.exchange import Exchange, Wire
-from interlock.outbound.external import OTHER, VERBS, External, operation
+from interlock.outbound.external import OTHER, VERBS, External, operation, operations
 from interlock.protocols.client_tls import Tls
-from interlock.protocols.http_pool import Host, Pool, load_engine, shared_pools
+from interlock.protocols.http_pool import Host, Pool, host_of, load_engine, shared_pools
 from interlock.resilience.circuit_breaker import BreakerPolicy
 from interlock.resilience.concurrency import BulkheadPolicy
 from interlock.resilience.neighbour import Neighbour
 from interlock.resilience.policies import Policies, Target, said_in_code
 from interlock.resilience.retry import RetryPolicy
-from interlock.resilience.sent_deadline import late_wheel
+from interlock.resilience.sent_deadline import first_of, late_wheel
 from interlock.security.credentials import Credentials
 
 _STREAMED = "interlock.streamed"
@@ -75,21 +75,25 @@ class HttpClient(httpx2.AsyncClient):
         most: int = 4 * 1024 * 1024,
     ) -> None:
         external = target if isinstance(target, External) else External(name=name, url=target)
-        base = _base(external.url, tls)
+        base, host = host_of(external.url, tls)
+        called_as = name or external.name or base.host
         limit = external.timeout if timeout is None else _seconds(timeout)
         if limit <= timedelta():
             raise ValueError("timeout must be above zero")
-        if not _NAME.match(name or external.name or base.host):
-            raise ValueError(f"{name or external.name!r} is no name: letters, digits, '-', '_' and '.' are")
-        called = Target(name or external.name or base.host, policies=external.policies)
+        if not _NAME.match(called_as):
+            raise ValueError(f"{called_as!r} is no name: letters, digits, '-', '_' and '.' are; give another as `name`")
+        called = Target(called_as, policies=external.policies)
         policies = Policies(called, code=said_in_code(policy, retries, breaker, bulkhead, timeout=limit))
-        shown = credentials or external.credentials or _Nothing()
-        stack = sent_over_http(wheel=late_wheel(), to=Neighbour(policies, together=True), shown=shown)
+        own = operations(called_as)
+        policies.check(called_as, (each.path for each in own))
+        for each in own:
+            policies.of(each)  # what does not go together is told here, not by the first request
+        opened_by = credentials or external.credentials or _Nothing()
+        stack = sent_over_http(wheel=late_wheel(), to=Neighbour(policies, together=True), shown=opened_by)
         log = logging.getLogger("httpx2")
         if log.level == logging.NOTSET:
             log.setLevel(logging.WARNING)  # it would write every URL whole, with what is secret in its query
-        host = Host(base.scheme, base.host, base.port, tls or (Tls() if base.scheme == "https" else None))
-        self._policed = _Policed(host, str(called), policies, insert(stack, layers), most)
+        self._policed = _Policed(host, called_as, policies, insert(stack, layers), most)
         super().__init__(
             base_url=base,
             headers={"user-agent": f"interlock/{version('interlock')}", **(headers or {})},
@@ -125,13 +129,14 @@ class _Policed(httpx2.AsyncBaseTransport):
                 f"{url.scheme}://{url.netloc.decode()} is not {self._name}: a client calls one host, and shows it its "
                 "credentials; make another HttpClient"
             )
+        began = monotonic()
         exchange = Exchange(request, self._name)
         streamed = bool(request.extensions.get(_STREAMED))
         call, handler = self._begin(exchange, streamed=streamed)
         try:
-            reply: Any = await handler(call)
+            reply: Any = await (first_of(call, handler(call)) if streamed else handler(call))
             if streamed:
-                head: httpx2.Response = await anext(reply)
+                head: httpx2.Response = await first_of(call, anext(reply))
                 body = _Body(reply, call)
                 return httpx2.Response(
                     head.status_code, headers=head.headers, stream=body, request=request, extensions=head.extensions
@@ -139,10 +144,12 @@ class _Policed(httpx2.AsyncBaseTransport):
         except BaseException as raised:
             error = _as_error(raised)
             call.end(error)
-            if exchange.refused is error and exchange.response is not None:
-                return exchange.response
-            raise
-        call.end()
+            if exchange.refused is not error or exchange.response is None:
+                raise
+            reply = exchange.response
+        else:
+            call.end()
+        reply.elapsed = timedelta(seconds=monotonic() - began)  # httpx2 takes the time of streams alone
         return reply  # type: ignore[no-any-return]  # what `Wire` gives
 
     def _begin(self, exchange: Exchange, *, streamed: bool) -> tuple[Call, Handler]:
@@ -233,16 +240,7 @@ def _as_error(raised: BaseException) -> Error:
 
 
 def _seconds(timeout: float | timedelta) -> timedelta:
-    return timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
-
-
-def _base(url: str, tls: Tls | None) -> httpx2.URL:
     try:
-        base = httpx2.URL(url)
-    except (httpx2.InvalidURL, TypeError) as wrong:
-        raise ValueError(f"{url!r} is no URL: {wrong}") from wrong
-    if base.scheme not in ("http", "https") or not base.host or base.query or base.fragment or base.userinfo:
-        raise ValueError("a target is https://host or http://host:port, a path may follow; credentials are given apart")
-    if tls is not None and base.scheme == "http":
-        raise ValueError("an http:// target has no TLS; write https://, or leave `tls` out")
-    return base
+        return timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
+    except (OverflowError, ValueError) as wrong:
+        raise ValueError(f"timeout must be above zero, and not {timeout!r} s") from wrong

@@ -97,6 +97,8 @@ class Wire:
         )
         try:
             response = await within(call, self._pool.send(request))
+        except httpx2.LocalProtocolError:
+            raise  # a header that can't be sent: our own mistake, which must not open the circuit
         except httpx2.HTTPError as failed:
             raise failure_of(failed) from failed
         exchange.status = response.status_code

@@ -33,6 +33,11 @@ class External:
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+def operations(name: str) -> list[Operation]:
+    """Return every operation of the third party."""
+    return [operation(name, verb, Kind.UNARY) for verb in sorted({*VERBS, OTHER})]
+
+
 @cache
 def operation(name: str, verb: str, kind: Kind) -> Operation:
     """Return the operation that a verb of the third party is: `/payments-provider/POST`.

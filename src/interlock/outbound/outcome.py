@@ -3,13 +3,13 @@
 The caller gets the response itself, whatever it says.
 """
 
-import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 import httpx2
 
 from interlock.errors import UNPROCESSED, Code, Error, error_class
+from interlock.resilience.throttle import told_by
 
 _CODES = {
     401: Code.UNAUTHENTICATED,
@@ -23,7 +23,6 @@ _CODES = {
     503: Code.UNAVAILABLE,
     504: Code.UNAVAILABLE,
 }
-_LIMIT = re.compile(r";\s*t=(\d{1,9})(?![\d.])")
 
 
 def refusal(response: httpx2.Response) -> Error | None:
@@ -42,7 +41,7 @@ def refusal(response: httpx2.Response) -> Error | None:
 
 
 def retry_after(headers: httpx2.Headers) -> timedelta | None:
-    """Return what `Retry-After` asks for (RFC 9110 §10.2.3: seconds or a date), else the `t` of a `RateLimit`."""
+    """Return what `Retry-After` asks for (RFC 9110 §10.2.3: seconds or a date), else a `RateLimit` that is used up."""
     given = headers.get("retry-after", "").strip()
     if given.isdecimal() and len(given) < 10:
         return timedelta(seconds=int(given))
@@ -53,5 +52,5 @@ def retry_after(headers: httpx2.Headers) -> timedelta | None:
             return None
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
         return max(timedelta(), at - datetime.now(UTC))
-    found = _LIMIT.search(headers.get("ratelimit", "")[:256])
-    return timedelta(seconds=int(found[1])) if found and headers.get("ratelimit", "").find("r=0") >= 0 else None
+    remaining, seconds = told_by(headers.get("ratelimit", "").encode()) or (1, 0.0)
+    return timedelta(seconds=seconds) if not remaining else None

@@ -14,7 +14,7 @@ from interlock.deadline import NEVER, monotonic
 from interlock.errors import Cancelled, DeadlineExceeded
 from interlock.protocols.client_streams import received
 from interlock.protocols.client_tls import Tls
-from interlock.protocols.http_pool import Host, Pool, Pools, load_engine, shared_pools
+from interlock.protocols.http_pool import Pool, Pools, host_of, load_engine, shared_pools
 
 if TYPE_CHECKING:
     from interlock.protocols.http2_duplex import Duplex
@@ -52,19 +52,10 @@ class ConnectHost:
         max_bytes: int = 4 * 1024 * 1024,
         pools: Pools | None = None,
     ) -> None:
-        try:
-            self._base = httpx2.URL(url.rstrip("/"))
-        except (httpx2.InvalidURL, TypeError) as wrong:
-            raise ValueError(f"{url!r} is no URL: {wrong}") from wrong
-        base = self._base
-        if base.scheme not in ("http", "https") or not base.host or base.query or base.fragment or base.userinfo:
-            raise ValueError(f"{url!r} is no target; write http://host:port or https://host, a path may follow")
-        if tls is not None and base.scheme == "http":
-            raise ValueError(f"{url!r} has no TLS; write https://, or leave `tls` out")
+        self._base, self._host = host_of(url.rstrip("/"), tls)
         load_engine()
         self.options = options or ConnectOptions()
         self.max_bytes = max_bytes
-        self._host = Host(base.scheme, base.host, base.port, tls or (Tls() if base.scheme == "https" else None))
         self._pools = pools
         self._pool: Pool | None = None
         self._duplex: Duplex | None = None

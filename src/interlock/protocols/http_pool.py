@@ -20,6 +20,7 @@ import httpx2
 
 from interlock.protocols.client_tls import Tls
 from interlock.protocols.http_balance import Balance, Resolve, look_up
+from interlock.url import shown
 
 _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For `http://`, where the engine would read all the system's authorities and use none."""
@@ -60,6 +61,22 @@ class Host:
     name: str
     port: int | None
     tls: Tls | None
+
+
+def host_of(url: str, tls: Tls | None) -> tuple[httpx2.URL, Host]:
+    """Return a target's URL, and whom its pool connects to; ValueError, with no password in it, where it is none."""
+    try:
+        base = httpx2.URL(url)
+    except (httpx2.InvalidURL, TypeError) as wrong:
+        raise ValueError(f"{shown(str(url))!r} is no URL: {wrong}") from wrong
+    if base.scheme not in ("http", "https") or not base.host or base.query or base.fragment or base.userinfo:
+        raise ValueError(
+            f"{shown(str(url))!r} is no target; write https://host or http://host:port, a path may follow; "
+            "credentials are given apart"
+        )
+    if tls is not None and base.scheme == "http":
+        raise ValueError(f"{shown(str(url))!r} has no TLS; write https://, or leave `tls` out")
+    return base, Host(base.scheme, base.host, base.port, tls or (Tls() if base.scheme == "https" else None))
 
 
 class Pool:

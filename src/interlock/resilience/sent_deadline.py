@@ -1,12 +1,16 @@
 """The deadline of SENT calls: all attempts, and the waits between them, end when the call's time is up."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from interlock.call import Call, Cancellation, Handler, Layer, Middleware, Reply
 from interlock.contract.model import Operation
 from interlock.deadline import NEVER, Clock, monotonic
 from interlock.errors import DeadlineExceeded
 from interlock.resilience.deadline import Wheel
+
+T = TypeVar("T")
 
 GRACE = 0.25
 """Seconds past the deadline that the callee's own answer (mostly DEADLINE_EXCEEDED) is waited for."""
@@ -21,7 +25,8 @@ def sent_deadline(wheel: Wheel, clock: Clock = monotonic) -> Layer:
     """Refuse a call whose time is up, and give one up that runs on although it is.
 
     Transports and retries keep the deadline themselves; this is for what else may wait inside (credentials, a queue, a
-    transport of the user's own). Once a stream of replies has opened, its transport alone keeps its deadline.
+    transport of the user's own). A stream of replies is given up by who waits for its first one (`first_of`); from then
+    on its transport alone keeps its deadline.
     """
 
     def layer(operation: Operation) -> Middleware:
@@ -54,6 +59,20 @@ def sent_deadline(wheel: Wheel, clock: Clock = monotonic) -> Layer:
         return refuse_late if operation.kind.server_streams else keep
 
     return layer
+
+
+async def first_of(call: Call, reply: Awaitable[T]) -> T:
+    """Wait for a stream to open, and its first reply, at most `GRACE` past the deadline; DeadlineExceeded then."""
+    at = call.deadline.at
+    if at == NEVER.at:
+        return await reply
+    try:
+        async with asyncio.timeout(max(0.0, at - monotonic()) + GRACE) as limit:
+            return await reply
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise _passed("before the answer was there") from None
 
 
 def _taken_back(call: Call, task: "asyncio.Task[object]", cancelled_before: int) -> bool:

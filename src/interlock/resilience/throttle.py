@@ -21,6 +21,8 @@ LONGEST = 3600.0
 """Seconds for which a limit that was told is believed; then one call asks anew."""
 ASKING = 1.0
 """Seconds for which others wait for the answer of the call that asks."""
+MOST_WAITING = 1000
+"""Calls that wait for one limit; one more ends at once, so that a limit that is used up fills no memory."""
 _MOST_CALLERS = 1024
 
 _ITEM = re.compile(rb"[^,]{0,256}")
@@ -79,9 +81,9 @@ class Throttle:
         return not self._waiting and self._take()
 
     async def wait(self, longest: float) -> bool:
-        """Wait for a place, at most `longest` seconds; False at once where it is known to come later."""
+        """Wait for a place, at most `longest` seconds; False at once where it is known to come later, or many wait."""
         known = self.used_up and not self._asking
-        if longest <= 0 or (known and self._until - self._clock() >= longest):
+        if longest <= 0 or len(self._waiting) >= MOST_WAITING or (known and self._until - self._clock() >= longest):
             return False
         loop = asyncio.get_running_loop()
         place: asyncio.Future[bool] = loop.create_future()
@@ -258,18 +260,23 @@ def _read(call: Call, found: Throttle, *, failed: bool) -> None:
     if policy != found.policy_read:
         found.policy_read = policy
         policies = [dict(_NUMBER.findall(item)) for item in _items(policy)]
-        sound = [(int(each[b"q"]), float(each[b"w"])) for each in policies if {b"q", b"w"} <= each.keys()]
+        sound = [(int(each[b"q"]), min(float(each[b"w"]), LONGEST)) for each in policies if {b"q", b"w"} <= each.keys()]
         found.policy = min(sound) if sound else found.policy
-    only = _ALONE.match(given)
-    if only is not None:
-        found.told(int(only[1]), float(only[2]))
-        return
-    states = [state for item in _items(given) if {b"r", b"t"} <= (state := dict(_NUMBER.findall(item))).keys()]
-    if states:
-        least = min(states, key=lambda state: int(state[b"r"]))
-        found.told(int(least[b"r"]), float(least[b"t"]))
+    state = told_by(given)
+    if state is not None:
+        found.told(*state)
     elif not failed:
         found.unlimited()
+
+
+def told_by(given: bytes) -> tuple[int, float] | None:
+    """Return how many calls a `RateLimit` field leaves, for how many seconds: the tightest of its limits; else None."""
+    only = _ALONE.match(given)
+    if only is not None:
+        return int(only[1]), min(float(only[2]), LONGEST)
+    states = [state for item in _items(given) if {b"r", b"t"} <= (state := dict(_NUMBER.findall(item))).keys()]
+    tightest = min(((int(each[b"r"]), -min(float(each[b"t"]), LONGEST)) for each in states), default=None)
+    return None if tightest is None else (tightest[0], -tightest[1])
 
 
 def _items(header: bytes | None) -> list[bytes]:

@@ -5,7 +5,6 @@ at: found among this process's sockets by its peer, it shows when the other side
 """
 
 import asyncio
-import os
 import select
 import socket
 from collections.abc import MutableMapping
@@ -116,10 +115,15 @@ def _look(reading: "asyncio.Future[Any]") -> None:
 def _peer_of(number: int) -> Peer | None:
     """Return the other end of a connection; None for what is none, or gone."""
     try:
-        with socket.socket(fileno=os.dup(number)) as held:
-            name = held.getpeername()
+        looked_at = socket.socket(fileno=number)
     except OSError:
         return None
+    try:
+        name = looked_at.getpeername()
+    except OSError:
+        return None
+    finally:
+        looked_at.detach()  # it belongs to the server
     return (name[0].removeprefix("::ffff:"), name[1]) if isinstance(name, tuple) and len(name) > 1 else None
 
 

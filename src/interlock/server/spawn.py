@@ -5,15 +5,14 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from interlock.server.application import StartError
+from interlock.server.shared import SharedDirectory
 from interlock.server.worker import START_FAILED, Plan
 
 log = logging.getLogger("interlock.server")
@@ -81,7 +80,7 @@ class Spawner:
         self._log_format = log_format
         self._start_limit = start_limit
         self._lifeline, self._held = os.pipe()
-        self._metrics = tempfile.mkdtemp(prefix="interlock-metrics-")
+        self._shared = SharedDirectory()
 
     async def spawn(self, number: int) -> Worker:
         """Start a worker; it is not ready yet."""
@@ -101,7 +100,7 @@ class Spawner:
                 *plan.command(),
                 pass_fds=plan.descriptors(),
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, DIRECTORY: self._metrics, SLOT: str(number)},
+                env={**os.environ, DIRECTORY: str(self._shared.path), SLOT: str(number)},
             )
         finally:
             os.close(writing)
@@ -117,7 +116,7 @@ class Spawner:
         """Let go of the lifeline; workers that still run end."""
         os.close(self._held)
         os.close(self._lifeline)
-        shutil.rmtree(self._metrics, ignore_errors=True)
+        self._shared.close()
 
 
 async def _heard_out(worker: Worker, descriptor: int, start_limit: float) -> int:

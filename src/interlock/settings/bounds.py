@@ -3,9 +3,10 @@
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field
 
 from interlock.settings.values import ByteSize, Duration, Names, Origins
+from interlock.url import Url
 
 
 class BoundsSection(BaseModel):
@@ -58,8 +59,8 @@ class BoundsSection(BaseModel):
     rate_limit_by: Literal["principal", "key", "address"] = Field(
         default="principal", description="Who has a rate limit: a principal, each of its API keys, or an address."
     )
-    rate_limit_redis: SecretStr = Field(
-        default=SecretStr(""), description="Redis that keeps limits across hosts (redis://host:6379/0); empty: none."
+    rate_limit_redis: Url = Field(
+        default=Url(""), description="Redis that keeps limits across hosts (redis://host:6379/0); empty: none."
     )
     rate_limit_without_redis: Literal["open", "closed"] = Field(
         default="open",

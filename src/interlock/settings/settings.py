@@ -113,9 +113,12 @@ class Settings(SurroundingsSection, IdentitySection, BoundsSection, ProcessSecti
         )
 
     def policies_for(self, name: str) -> Mapping[str, Said]:
-        """Return `policies`, read, where what concerns `name` stands under that spelling."""
-        key = _key(name)
-        return {name if _key(each) == key else each: read_policy(given) for each, given in self.policies.items()}
+        """Return `policies`, read, where what concerns `name`, or a verb of it, stands under that spelling."""
+        found = {}
+        for each, given in self.policies.items():
+            target, slash, verb = each.partition("/")
+            found[f"{name}{slash}{verb}" if _key(target) == _key(name) else each] = read_policy(given)
+        return found
 
     @model_validator(mode="after")
     def _policies_concern_somebody(self) -> "Settings":
