@@ -1,13 +1,16 @@
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from interlock.events.broker import Broker
 from interlock.events.brokers.embedded import EmbeddedBroker
+from interlock.events.brokers.file import _connect
 from tests.events.broker_suite import TYPES, SharedSuite, event, take
 
 
@@ -72,3 +75,16 @@ async def test_old_events_are_dropped(tmp_path: Path) -> None:
     await broker.prune()
     assert await broker.lag("late", TYPES) == 0
     await broker.stop()
+
+
+def test_several_may_make_the_file_at_once(tmp_path: Path) -> None:
+    """Services that start together find no file: one makes it, and the others wait for a moment."""
+    together = threading.Barrier(4)
+
+    def open_all(_number: int) -> None:
+        for number in range(50):
+            together.wait(10)
+            _connect(tmp_path / f"{number}.db").close()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(open_all, range(4))) == [None] * 4

@@ -4,6 +4,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ T = TypeVar("T")
 
 _BATCH = 256
 """The most works that share one commit, and its fsync."""
+_PATIENCE = 10.0
+"""Seconds to wait for another process that has the file."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS broker (id TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -155,8 +158,20 @@ class BrokerFile:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    """Open the file; SQLite does not wait by itself while another process is about to open or close it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=True)
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return _opened(path)
+        except sqlite3.OperationalError as wrong:
+            if wrong.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+        time.sleep(0.01)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=True)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_SCHEMA)
