@@ -63,7 +63,7 @@ def test_its_own_tests_pass(tmp_path: Path) -> None:
     """`make test` runs them with the active environment, without a network."""
     made = scaffold("hello", tmp_path)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src"), "MAKEFLAGS": ""}  # not our own ARGS
     result = subprocess.run(
         ["make", "test"], cwd=made, env=environment, capture_output=True, text=True, check=False, timeout=100
     )

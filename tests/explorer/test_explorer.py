@@ -57,8 +57,9 @@ async def sent(browser: Browser, operation: str) -> tuple[str, str]:
 
 
 def quiet(complaints: list[str]) -> list[str]:
-    """Leave what a browser says of its own accord, such as that a request got a 4xx."""
-    return [each for each in complaints if "Failed to load resource" not in each and not each.startswith("DEBUG")]
+    """Leave out what a browser says of its own accord: that a request got a 4xx, or of pages of its own."""
+    own = ("Failed to load resource", " chrome://")
+    return [each for each in complaints if not each.startswith("DEBUG") and not any(text in each for text in own)]
 
 
 async def test_every_file_is_served_under_the_policy(url: str) -> None:
