@@ -19,8 +19,13 @@ def installed(name: str, package: str) -> Path:
     directory = CACHE / name
     if not (directory / "node_modules" / package.rpartition("@")[0] / "package.json").exists():
         directory.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--no-save", "--prefix", str(directory), package]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+        options = ["--no-audit", "--no-fund", "--no-save", "--fetch-retries=1", "--prefix", str(directory)]
+        try:
+            ran = subprocess.run(
+                ["npm", "install", *options, package], capture_output=True, text=True, check=False, timeout=240
+            )
+        except subprocess.TimeoutExpired:
+            raise NotInstalled(f"npm does not come to an end with {package}; is there a network?") from None
         if ran.returncode:
             raise NotInstalled(f"npm can't install {package}: {ran.stderr[-300:]}")
     return directory
