@@ -277,6 +277,7 @@ async def test_an_upload_that_breaks_off_ends(door: Typed, watching: Watching) -
 
     with pytest.raises(NotFound, match="the file is gone"):
         await door.client.sum(sums())
+    await watching.settled(Code.CANCELLED)
     with pytest.raises(NotFound, match="the line is cut"):
         [each async for each in door.client.chat(lines())]
     await watching.settled(Code.CANCELLED, Code.CANCELLED)

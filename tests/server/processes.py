@@ -29,7 +29,9 @@ class Process:
     """One `interlock serve`; `output` is what it has written so far."""
 
     def __init__(self, directory: Path, target: str, *arguments: str, **variables: str) -> None:
-        self.port, self.operations_port = free_port(), free_port()
+        self.port = self.operations_port = free_port()
+        while self.operations_port == self.port:
+            self.operations_port = free_port()
         self._log = directory / "output.txt"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
         environment |= {
